@@ -1,0 +1,29 @@
+"""The errors Sightline raises on purpose; each message says what is wrong, with which thing, and the cure."""
+
+
+class SightlineError(Exception):
+    """Base of every error that is meant for a person to read."""
+
+
+class SettingsError(SightlineError):
+    """line.yaml or a SIGHTLINE_ variable is wrong."""
+
+
+class MessageError(SightlineError):
+    """A message is malformed, truncated or foreign and is refused."""
+
+
+class SourceError(SightlineError):
+    """A camera, video file or picture folder cannot be opened or read."""
+
+
+class BundleError(SightlineError):
+    """A model bundle is missing, damaged or does not fit its configuration."""
+
+
+class PictureError(SightlineError):
+    """A picture file cannot be read as a picture."""
+
+
+class AlreadyRunningError(SightlineError):
+    """The same line is already running on this machine."""

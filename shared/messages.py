@@ -1,0 +1,225 @@
+"""What travels between the processes: plain facts in msgspec structs; pixels go beside them as raw arrays.
+
+Rules: SI units, or the unit in the name; ``_ns`` is CLOCK_MONOTONIC of the machine that wrote it, ``_at`` is wall time
+in seconds since 1970 and for people only; boxes are (x0, y0, x1, y1) in pixels of the inspected picture, end-exclusive.
+Fields are only ever added, last, with a default, so that old and new versions of a message read each other.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class Outcome(StrEnum):
+    """What is known of a part."""
+
+    OK = "ok"
+    NG = "ng"
+    UNKNOWN = "unknown"
+
+
+class Reason(StrEnum):
+    """Why a part is not OK."""
+
+    NONE = ""
+    DEFECT = "defect"  # refine confirmed at least one defect
+    LATE = "late"  # no verdict by the deadline
+    OVERRUN = "overrun"  # a stage had no room: the line is faster than the inspection
+    GAP = "gap"  # a sequence number whose ticket never arrived
+    RESTART = "restart"  # its deadline passed while the ledger was down
+    NO_PICTURE = "no_picture"  # triggered, but the camera gave no picture
+    BAD_PICTURE = "bad_picture"  # a picture that no model can inspect (empty, wrong recipe)
+
+
+class Action(StrEnum):
+    """What the line is told to do with a part."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    STOP = "stop"
+
+
+class Ticket(Struct, frozen=True, tag="ticket"):
+    """The promise that one part will be decided. ``seq`` counts up by one per part within ``series``, without gaps."""
+
+    camera: str
+    series: str  # names one unbroken numbering; a new one starts when the old count may be wrong (reboot, lost file)
+    seq: int
+    part_id: str
+    recipe: str
+    capture_ns: int
+    captured_at: float
+    travel_ms: float  # from the picture to the ejector: the deadline of the decision
+
+    @property
+    def id(self) -> str:
+        """Unique for all time on this line."""
+        return f"{self.camera}:{self.series}:{self.seq}"
+
+    @property
+    def deadline_ns(self) -> int:
+        """When the part passes the ejector, on the clock of the machine that took the picture."""
+        return self.capture_ns + round(self.travel_ms * 1e6)
+
+
+class Defect(Struct, frozen=True, tag="defect"):
+    """One refined mask, measured. Its pixels are one layer of the message's ``masks`` array."""
+
+    box_px: tuple[int, int, int, int]
+    area_px: int
+    length_px: float
+    confidence: float
+    area_mm2: float | None = None
+    length_mm: float | None = None
+    name: str = ""
+
+
+class Frame(Struct, frozen=True, tag="frame"):
+    """Arrays: ``image`` (H, W, 3) uint8 BGR, cut to the region of interest."""
+
+    ticket: Ticket
+
+
+class Suspect(Struct, frozen=True, tag="suspect"):
+    """Arrays: ``image`` as in Frame; ``map`` (h, w) float32 in 0..1, the anomaly map."""
+
+    ticket: Ticket
+    score: float
+    localize_ms: float
+    bundle: str = ""
+
+
+class Verdict(Struct, frozen=True, tag="verdict"):
+    """What one stage says of a ticket. Arrays for suspects: ``image``, ``map``, ``masks`` (N, H, W) uint8 0/1."""
+
+    ticket: Ticket
+    outcome: Outcome
+    stage: str
+    reason: Reason = Reason.NONE
+    score: float | None = None
+    threshold: float | None = None
+    defects: tuple[Defect, ...] = ()
+    bundle: str = ""
+    localize_ms: float | None = None
+    refine_ms: float | None = None
+
+
+class Settlement(Struct, frozen=True, tag="settlement"):
+    """What the ledger decided, once and for all, and what the line was told. Arrays: those of the verdict."""
+
+    ticket: Ticket
+    outcome: Outcome
+    reason: Reason
+    action: Action
+    settled_ns: int  # when the signal left, on the ledger's clock
+    settled_at: float
+    latency_ms: float | None = None  # picture -> verdict known to the ledger; None: there was no verdict
+    margin_ms: float | None = None  # verdict known -> deadline; None: there was no verdict
+    stage: str = ""
+    score: float | None = None
+    threshold: float | None = None
+    defects: tuple[Defect, ...] = ()
+    bundle: str = ""
+    localize_ms: float | None = None
+    refine_ms: float | None = None
+
+
+class Receipt(Struct, frozen=True, tag="receipt"):
+    """record -> reject: these settlements are safe on disk; do not send them again."""
+
+    ticket_ids: tuple[str, ...]
+
+
+class Signal(Struct, frozen=True, tag="signal"):
+    """The reject signal, as JSON for anything that listens. Names follow Settlement."""
+
+    line: str
+    camera: str
+    ticket_id: str
+    part_id: str
+    outcome: Outcome
+    reason: Reason
+    action: Action
+    capture_ns: int
+    deadline_ns: int
+    signalled_ns: int
+    signalled_at: float
+    latency_ms: float | None
+    margin_ms: float | None
+    stage: str = ""
+
+
+class Heartbeat(Struct, frozen=True, tag="heartbeat"):
+    """Sent twice a second on the signal socket. ``ready`` is False while any part of the line cannot inspect."""
+
+    line: str
+    count: int
+    sent_ns: int
+    sent_at: float
+    ready: bool
+    missing: tuple[str, ...] = ()
+
+
+class LivePicture(Struct, frozen=True, tag="live"):
+    """Arrays: ``jpeg`` (N,) uint8. ``kind``: "view" = the camera now; "part" = the last part inspected."""
+
+    camera: str
+    kind: str
+    capture_ns: int
+    captured_at: float
+    caption: str = ""
+
+
+class State(StrEnum):
+    """How a service feels."""
+
+    STARTING = "starting"
+    OK = "ok"
+    DEGRADED = "degraded"  # works, but something it needs is away (camera, Redis, disk)
+
+
+class Pulse(Struct, frozen=True, tag="pulse"):
+    """Twice a second from every service: alive, how fast, what hurts."""
+
+    service: str
+    state: State
+    pid: int
+    started_at: float
+    sent_at: float
+    rate_hz: float = 0.0
+    last_error: str = ""
+    counters: dict[str, int] = {}
+    detail: dict[str, str] = {}
+
+
+class Trigger(Struct, frozen=True, tag="trigger"):
+    """REQ: take a picture of this part now."""
+
+    part_id: str
+
+
+class TriggerReply(Struct, frozen=True, tag="trigger_reply"):
+    """REP, the trigger acknowledge: the part is in the books as ``ticket_id``; empty with ``error`` when refused."""
+
+    ticket_id: str = ""
+    error: str = ""
+    overrun: bool = False  # in the books, but there was no room to inspect it: it will be UNKNOWN
+
+
+Message: TypeAlias = (
+    Ticket
+    | Frame
+    | Suspect
+    | Verdict
+    | Settlement
+    | Receipt
+    | Signal
+    | Heartbeat
+    | LivePicture
+    | Pulse
+    | Trigger
+    | TriggerReply
+)

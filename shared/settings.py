@@ -1,0 +1,357 @@
+"""What a line is: line.yaml and SIGHTLINE_ variables in, one frozen tree of settings out, or one clear error.
+
+A variable overrides the file: ``SIGHTLINE_REDIS_URL``, ``SIGHTLINE_CONSOLE__PORT``,
+``SIGHTLINE_CAMERAS__CAM1__PASSWORD``; two underscores go one level down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as VariableError
+
+from shared.errors import SettingsError
+from shared.streams import STREAMS
+
+PREFIX = "SIGHTLINE_"
+NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+Name = Annotated[str, Field(pattern=NAME)]
+ANY_NAME = ("any name",)
+MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
+
+
+class Section(BaseModel):
+    """Frozen, and closed: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+class TriggerSettings(Section):
+    """When a part is in view."""
+
+    kind: Literal["every", "presence", "message"] = "presence"
+    every_ms: float = Field(1000, gt=0, description="`every`: one part each so many milliseconds")
+    direction: Literal["right", "left", "down", "up"] = Field("right", description="`presence`: the way parts move")
+    min_part_fraction: float = Field(
+        0.04, gt=0, lt=1, description="`presence`: a part covers at least this share of the region of interest"
+    )
+
+
+class CameraSettings(Section):
+    """One imaging station."""
+
+    source: str = Field(description="rtsp://…, usb:0, /dev/v4l/by-id/…, a video file or a folder of pictures")
+    username: str | None = None
+    password: SecretStr | None = Field(None, description="never shown; better in SIGHTLINE_CAMERAS__<NAME>__PASSWORD")
+    recipe: Name
+    trigger: TriggerSettings = TriggerSettings()
+    roi_px: tuple[int, int, int, int] | None = Field(None, description="x, y, width, height; none: the whole picture")
+    longest_side_px: int = Field(1024, ge=32, le=16384, description="larger pictures are scaled down to this")
+    travel_ms: float = Field(1500, gt=0, description="from the picture to the ejector: the time there is to decide")
+    open_timeout_ms: int = Field(3000, gt=0)
+    read_timeout_ms: int = Field(3000, gt=0)
+    live_hz: float = Field(5, gt=0, le=30, description="pictures a second for screens")
+    loop: bool = Field(False, description="a file or folder starts again at its end")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_password_out_of_the_url(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "://" not in str(values.get("source", "")):
+            return values
+        url = urlsplit(str(values["source"]))
+        if not url.username and not url.password:
+            return values
+        bare = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
+        secrets = {"username": unquote(url.username or ""), "password": unquote(url.password or "")}
+        return {**secrets, **values, "source": bare}
+
+    @field_validator("roi_px")
+    @classmethod
+    def _roi_has_an_area(cls, roi: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if roi and (min(roi[:2]) < 0 or min(roi[2:]) < 16):
+            raise ValueError("x and y must be at least 0, width and height at least 16")
+        return roi
+
+    def url(self) -> str:
+        """The address with its password, for the decoder only: never log it."""
+        url = urlsplit(self.source)
+        if not self.username or not url.netloc:
+            return self.source
+        secret = quote(self.password.get_secret_value(), safe="") if self.password else ""
+        return urlunsplit(url._replace(netloc=f"{quote(self.username, safe='')}:{secret}@{url.netloc}"))
+
+
+class RecipeSettings(Section):
+    """How one product is inspected."""
+
+    object: str = Field(min_length=1, max_length=200, description='the product in words: "metal nut"')
+    threshold: float = Field(0.5, ge=0, le=1, description="at or under this score a part is OK")
+    mask_threshold: float = Field(0.5, gt=0, lt=1, description="refined map above this = defect pixels")
+    min_defect_px: int = Field(20, ge=1, description="smaller areas are no defect")
+    mm_per_px: float | None = Field(None, gt=0, description="size of a pixel at the part, of the picture as inspected")
+    fail_safe: Literal["reject", "pass", "stop"] = Field("reject", description="what an UNKNOWN part gets")
+
+
+class WireSettings(Section):
+    """How the processes reach each other."""
+
+    transport: Literal["ipc", "tcp"] = Field("ipc", description="ipc: one machine; tcp: several")
+    base_port: int = Field(8700, ge=1024, le=65000, description="tcp: the first port; streams count up from it")
+    bind_host: str = Field("127.0.0.1", description="tcp: the interface to listen on; * is all of them")
+    hosts: dict[str, str] = Field({}, description="tcp: process (capture-cam1, localize-1, reject, …) -> host name")
+    curve_keys: SecretStr | None = Field(None, description="tcp: `public secret`, from `sightline wire-keys`")
+
+
+class RejectSettings(Section):
+    """The ledger and its signal."""
+
+    publish: str | None = Field(None, description="one more address for the signal, such as tcp://*:8699")
+
+
+class EvidenceSettings(Section):
+    """Where the pictures of events are kept."""
+
+    url: str | None = Field(None, description="any fsspec address; none: a folder of the line's state")
+    max_mb: float = Field(10_000, gt=0, description="the oldest acknowledged evidence goes when there is more")
+    jpeg_quality: int = Field(92, ge=50, le=100)
+
+
+class ConsoleSettings(Section):
+    """The operator's page."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8600, ge=1, le=65535)
+
+
+class WorkerSettings(Section):
+    """How many processes share a stage's work."""
+
+    localize: int = Field(1, ge=1, le=16)
+    refine: int = Field(1, ge=1, le=16)
+    threads: int = Field(0, ge=0, description="CPU threads of each model process; 0: as torch decides")
+
+
+class StallSettings(Section):
+    """A process whose turn takes longer ends itself and is started anew."""
+
+    capture_s: float = Field(10, gt=0)
+    model_s: float = Field(120, gt=0, description="above the slowest honest picture of localize and refine")
+    other_s: float = Field(10, gt=0)
+
+
+class LineSettings(BaseSettings):
+    """The whole line."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    line: Name
+    cameras: dict[Name, CameraSettings] = Field(min_length=1)
+    recipes: dict[Name, RecipeSettings] = Field(min_length=1)
+    bundle: str = Field("mini", description="model weights: a name, or path:FOLDER")
+    device: str = Field("cpu", description="cpu or cuda")
+    redis_url: SecretStr | None = Field(None, description="none: `sightline up` starts a Redis of its own")
+    state_dir: Path | None = Field(None, description="counters, spool, Redis files; none: the user's state folder")
+    keep_days: float = Field(30, gt=0, description="events and counters are kept this long")
+    wire: WireSettings = WireSettings()
+    workers: WorkerSettings = WorkerSettings()
+    reject: RejectSettings = RejectSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    stall: StallSettings = StallSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables override the file; nothing else is read."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _every_camera_has_its_recipe(self) -> LineSettings:
+        for name, camera in self.cameras.items():
+            if camera.recipe not in self.recipes:
+                raise ValueError(
+                    f"cameras.{name}.recipe: there is no recipe {camera.recipe!r}{nearest(camera.recipe, self.recipes)}"
+                )
+        return self
+
+    @property
+    def same_clock(self) -> bool:
+        """Do all processes share one CLOCK_MONOTONIC?"""
+        return self.wire.transport == "ipc"
+
+    @property
+    def state(self) -> Path:
+        """The line's own folder on disk; made when missing."""
+        folder = self.state_dir or platformdirs.user_state_path("sightline") / self.line
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.absolute()
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the sockets, which only its user can open; made when missing.
+
+        Raises:
+            SettingsError: somebody else made it first.
+        """
+        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        folder = Path(base) / f"sightline-{getpass.getuser()}-{self.line}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+            raise SettingsError(f"{folder} is not a private folder of this user: remove it, then start again")
+        return folder
+
+    @property
+    def embedded_redis_socket(self) -> Path:
+        """Where the Redis that `sightline up` starts listens."""
+        return self.run_dir / "redis.sock"
+
+    def redis_address(self) -> str:
+        """The Redis of this line, as redis-py reads it; may hold a password: never log it."""
+        return self.redis_url.get_secret_value() if self.redis_url else f"unix://{self.embedded_redis_socket}"
+
+    def owners(self, service: str) -> list[str]:
+        """The processes of one service: `capture` -> [`capture-cam1`, …], `localize` -> [`localize-1`, …]."""
+        if service == "capture":
+            return [f"capture-{camera}" for camera in self.cameras]
+        if service in ("localize", "refine"):
+            return [f"{service}-{n}" for n in range(1, getattr(self.workers, service) + 1)]
+        return [service]
+
+    def owners_of(self, stream: str) -> list[str]:
+        """The processes that bind a stream."""
+        return [owner for service in STREAMS[stream].bound_by for owner in self.owners(service)]
+
+    def endpoint(self, stream: str, owner: str) -> str:
+        """Where others reach a stream's owner."""
+        if self.wire.transport == "ipc":
+            return self._socket_file(stream, owner)
+        return f"tcp://{self.wire.hosts.get(owner, self._default_host())}:{self._port(stream, owner)}"
+
+    def bind_endpoint(self, stream: str, owner: str) -> str:
+        """Where the owner listens."""
+        if self.wire.transport == "ipc":
+            return self._socket_file(stream, owner)
+        return f"tcp://{self.wire.bind_host}:{self._port(stream, owner)}"
+
+    def curve_keys(self) -> tuple[bytes, bytes] | None:
+        """The line's CURVE pair, when set."""
+        if self.wire.curve_keys is None:
+            return None
+        keys = self.wire.curve_keys.get_secret_value().split()
+        if [len(key) for key in keys] != [40, 40]:
+            raise SettingsError("wire.curve_keys must be `public secret`, 40 signs each: see `sightline wire-keys`")
+        return keys[0].encode(), keys[1].encode()
+
+    def _default_host(self) -> str:
+        return "127.0.0.1" if self.wire.bind_host == "*" else self.wire.bind_host
+
+    def _socket_file(self, stream: str, owner: str) -> str:
+        path = self.run_dir / f"{stream}.{owner}"
+        if len(bytes(path)) > MAX_SOCKET_PATH_BYTES:
+            raise SettingsError(f"the socket path {path} is too long for Linux: set a shorter XDG_RUNTIME_DIR")
+        return f"ipc://{path}"
+
+    def _port(self, stream: str, owner: str) -> int:
+        bound = [(name, process) for name in STREAMS for process in self.owners_of(name)]
+        return self.wire.base_port + bound.index((stream, owner))
+
+
+def load_line(path: Path) -> LineSettings:
+    """Read line.yaml, let SIGHTLINE_ variables override it, and check everything.
+
+    Raises:
+        SettingsError: names the file, the key or variable, what is wrong and, for a misspelt one, the nearest name.
+    """
+    values = _read_yaml(path)
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX):
+            _check_variable(variable)
+    try:
+        return LineSettings(**values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{path}: {line}" for line in _explain(error))) from None
+    except VariableError as error:
+        raise SettingsError(f"a {PREFIX} variable cannot be read: {error}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: there is no such file; `sightline demo` runs without one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: must hold keys such as `line:` and `cameras:`, holds {type(values).__name__}")
+    return values
+
+
+def _check_variable(variable: str) -> None:
+    """SIGHTLINE_CAMERAS__CAM1__TRAVEL_MS -> cameras, cam1, travel_ms; pydantic-settings lets a misspelt one pass."""
+    keys = variable.removeprefix(PREFIX).lower().split("__")
+    for depth, key in enumerate(keys):
+        known = _fields_at(keys[:depth])
+        if known is not ANY_NAME and key not in known:
+            raise SettingsError(f"{variable}: unknown setting {key!r}{nearest(key, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """', did you mean …?' when a known name is close, else the list of names."""
+    names = [str(one) for one in known]
+    close = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(names))}"
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_url=False, include_input=False):
+        where = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+        if fault["type"] == "extra_forbidden":
+            yield f"{where}: unknown key{nearest(str(fault['loc'][-1]), _fields_at(fault['loc'][:-1]))}"
+        elif fault["type"] == "string_pattern_mismatch":
+            yield f"{where}: use small letters, digits, - and _ (at most 32)"
+        else:
+            yield f"{where + ': ' if where else ''}{re.sub(r'^Value error, ', '', fault['msg'])}"
+
+
+def _fields_at(location: Iterable[int | str]) -> Iterable[str]:
+    """The names known at one place of the tree: fields of a section, ANY_NAME in a mapping, none in a plain value."""
+    annotation: Any = LineSettings
+    for part in location:
+        annotation = _value_type(annotation) or annotation.model_fields[str(part)].annotation
+    if _value_type(annotation):
+        return ANY_NAME
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else ()
+
+
+def _value_type(annotation: Any) -> Any:
+    """dict[Name, CameraSettings] -> CameraSettings; None for anything that is not a mapping."""
+    return get_args(annotation)[1] if get_origin(annotation) is dict else None

@@ -1,0 +1,345 @@
+"""Flat materials that fill the picture: a generator and a shape -> Scene."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from shared.synth.noise import Colour, Plane, Shape, any_tone, cells, cloud, clouds, grain, grid, hsv, ramp, slopes, streaks, tone
+from shared.synth.scenes import Scene, over
+
+
+def _light(rng: np.random.Generator) -> float:
+    return float(rng.uniform(-np.pi, np.pi))
+
+
+def _lit(rng: np.random.Generator, value: Plane, low: Colour, high: Colour, light_rad: float | None = None) -> Scene:
+    return Scene(ramp(value, low, high), light_rad=_light(rng) if light_rad is None else light_rad)
+
+
+def _turn(rng: np.random.Generator, shape: Shape, spread_rad: float = 0.2) -> tuple[Plane, Plane]:
+    """Pixel coordinates turned by a small random angle, or that and a right angle."""
+    xs, ys = grid(shape)
+    angle = rng.normal(0, spread_rad) + rng.choice((0.0, np.pi / 2))
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return xs * cos + ys * sin, ys * cos - xs * sin
+
+
+def brushed_metal(rng: np.random.Generator, shape: Shape) -> Scene:
+    length = int(shape[1] * rng.uniform(0.08, 0.5))
+    fine = streaks(rng, shape, length) * np.float32(rng.uniform(0.02, 0.06))
+    broad = streaks(rng, shape, shape[1], int(rng.integers(2, 7))) * np.float32(rng.uniform(0.0, 0.03))
+    sheen = cloud(rng, shape, shape[0] * rng.uniform(0.3, 0.8), rng.uniform(2, 6)) * np.float32(rng.uniform(0.03, 0.12))
+    value = np.float32(rng.uniform(0.4, 0.75)) + fine + broad + sheen
+    tint = tone(rng, (20, 240), (0.0, 0.12), (0.95, 1.0)) if rng.random() < 0.8 else tone(rng, (20, 50), (0.25, 0.5), (0.9, 1.0))
+    if rng.random() < 0.5:
+        value = np.ascontiguousarray(value.T) if shape[0] == shape[1] else value
+    return _lit(rng, value, tint * 0, tint)
+
+
+def wood(rng: np.random.Generator, shape: Shape) -> Scene:
+    xs, ys = _turn(rng, shape, 0.08)
+    bend = cloud(rng, shape, shape[0] * 0.4, 3) * np.float32(shape[0] * rng.uniform(0.02, 0.09))
+    period = np.float32(shape[0] / rng.uniform(5, 22))
+    rings = ((ys + bend) / period) % 1
+    growth = rings**2 * np.float32(rng.uniform(0.15, 0.55))
+    fibre = streaks(rng, shape, int(shape[1] * 0.12)) * np.float32(rng.uniform(0.05, 0.12))
+    value = np.float32(0.75) - growth + fibre + cloud(rng, shape, shape[0] * 0.3, 3) * np.float32(0.06)
+    pores = streaks(rng, shape, max(shape[1] // 24, 3)) > 2.4
+    value = value - pores * np.float32(0.12)
+    dark, light = tone(rng, (14, 30), (0.5, 0.8), (0.15, 0.4)), tone(rng, (22, 40), (0.25, 0.6), (0.6, 0.95))
+    return _lit(rng, value, dark, light)
+
+
+def leather(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    cell = shape[0] / rng.uniform(16, 40)
+    distance, _ = cells(rng, shape, cell)
+    pebble = cv2.GaussianBlur(np.minimum(distance, cell * 0.6), (0, 0), max(cell * 0.08, 0.6)) * np.float32(-10 / cell)
+    value = 0.5 + slopes(pebble, light) * np.float32(0.9) + pebble * np.float32(0.018)
+    value = value + cloud(rng, shape, shape[0] * 0.25) * np.float32(0.05) + grain(rng, shape) * np.float32(0.02)
+    high = tone(rng, (0, 40), (0.2, 0.75), (0.3, 0.9))
+    return _lit(rng, value, high * 0.15, high, light)
+
+
+def woven_fabric(rng: np.random.Generator, shape: Shape) -> Scene:
+    xs, ys = _turn(rng, shape)
+    period = np.float32(shape[0] / rng.uniform(14, 40))
+    xs = xs + cloud(rng, shape, shape[0] * 0.2) * period * np.float32(0.08)
+    ys = ys + cloud(rng, shape, shape[0] * 0.2) * period * np.float32(0.08)
+    warp, weft = np.abs(np.sin(np.pi * xs / period)), np.abs(np.sin(np.pi * ys / period))
+    board = (np.floor(xs / period) + np.floor(ys / period)) % 2
+    value = np.where(board > 0, warp * (0.55 + 0.45 * weft), weft * (0.55 + 0.45 * warp))
+    value = value * (1 + grain(rng, shape) * np.float32(0.08)) + cloud(rng, shape, period * 2, 4) * np.float32(0.03)
+    high = any_tone(rng, (0.35, 0.95))
+    scene = _lit(rng, value, high * np.float32(rng.uniform(0.2, 0.6)), high)
+    if rng.random() < 0.3:
+        scene.colour = over(scene.colour, scene.colour * any_tone(rng, (0.5, 0.95)), board.astype(np.float32))
+    return scene
+
+
+def concrete(rng: np.random.Generator, shape: Shape) -> Scene:
+    value = 0.55 + clouds(rng, shape, shape[0] * rng.uniform(0.15, 0.4), 5, 0.6) * np.float32(rng.uniform(0.03, 0.08))
+    value = value + grain(rng, shape) * np.float32(rng.uniform(0.02, 0.05))
+    pores = cloud(rng, shape, max(shape[0] / 90, 1.5)) > rng.uniform(2.6, 3.6)
+    value = value - cv2.blur(pores.astype(np.float32), (3, 3)) * np.float32(0.25)
+    tint = tone(rng, (20, 220), (0.0, 0.12), (0.75, 1.0))
+    return _lit(rng, value, tint * 0, tint)
+
+
+def moulded_plastic(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    bumps = cv2.GaussianBlur(grain(rng, shape), (0, 0), rng.uniform(0.7, 2.0)) * np.float32(rng.uniform(0.1, 1.2))
+    value = 0.6 + slopes(bumps, light) * np.float32(0.5) + cloud(rng, shape, shape[0] * 0.6) * np.float32(0.04)
+    if rng.random() < 0.4:
+        xs, _ = _turn(rng, shape)
+        period = np.float32(shape[0] / rng.uniform(2, 8))
+        ridge = np.exp(-(((xs / period) % 1 - 0.5) ** 2) * np.float32(rng.uniform(300, 2000)))
+        value = value + slopes(ridge.astype(np.float32) * 6, light) * np.float32(0.25)
+    high = any_tone(rng, (0.25, 1.0))
+    return _lit(rng, value, high * 0.1, high, light)
+
+
+def carpet(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    tuft = max(shape[0] / rng.uniform(40, 90), 2.0)
+    distance, labels = cells(rng, shape, tuft)
+    shades = rng.normal(0, rng.uniform(0.05, 0.2), int(labels.max()) + 1).astype(np.float32)
+    value = 0.7 - distance * np.float32(0.4 / tuft) + shades[labels] + grain(rng, shape) * np.float32(0.1)
+    value = value + cloud(rng, shape, shape[0] * 0.25) * np.float32(0.05)
+    high = any_tone(rng, (0.3, 0.9))
+    other = any_tone(rng, (0.3, 0.9)) if rng.random() < 0.4 else high * 0.6
+    picture = ramp(value, high * 0.15, high)
+    if rng.random() < 0.4:
+        xs, _ = _turn(rng, shape)
+        stripe = (np.sin(xs * np.float32(2 * np.pi / (shape[0] / rng.uniform(2, 7)))) > rng.uniform(0, 0.8)).astype(np.float32)
+        picture = over(picture, picture * other * 1.6, stripe)
+    return Scene(picture, light_rad=light)
+
+
+def paper(rng: np.random.Generator, shape: Shape) -> Scene:
+    value = 0.85 + clouds(rng, shape, shape[0] * 0.05, 3, 0.7) * np.float32(rng.uniform(0.01, 0.04))
+    value = value + streaks(rng, shape, 7) * np.float32(0.01)
+    tint = tone(rng, (20, 60), (0.0, 0.35), (0.8, 1.05))
+    scene = _lit(rng, value, tint * 0, tint)
+    if rng.random() < 0.3:
+        xs, ys = _turn(rng, shape, 0.05)
+        step = np.float32(shape[0] / rng.uniform(6, 16))
+        lines = (np.abs((ys / step) % 1 - 0.5) < 1.0 / step).astype(np.float32)
+        scene.colour = over(scene.colour, any_tone(rng, (0.2, 0.7)), lines * np.float32(rng.uniform(0.3, 0.8)))
+    return scene
+
+
+def ceramic_tile(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    xs, ys = _turn(rng, shape, 0.1)
+    side = np.float32(shape[0] / rng.uniform(0.9, 4.5))
+    gap = side * np.float32(rng.uniform(0.015, 0.04))
+    shift = rng.random(2).astype(np.float32)
+    far_x = np.abs((xs / side + shift[0]) % 1 - 0.5) * side
+    far_y = np.abs((ys / side + shift[1]) % 1 - 0.5) * side
+    inside = side / 2 - gap - np.maximum(far_x, far_y)
+    cover = np.clip(inside + 0.5, 0, 1)
+    height = np.minimum(np.maximum(inside, 0), gap * 2)
+    glaze = any_tone(rng, (0.5, 1.0))
+    value = 0.9 + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.04) + slopes(height, light) * np.float32(0.3)
+    specks = cloud(rng, shape, max(shape[0] / 110, 1.4)) > rng.uniform(2.4, 4.5)
+    value = value - cv2.blur(specks.astype(np.float32), (3, 3)) * np.float32(rng.uniform(0.1, 0.35))
+    grout = tone(rng, (20, 60), (0, 0.2), (0.25, 0.8)) * (1 + grain(rng, shape)[..., None] * np.float32(0.05))
+    return Scene(over(grout, ramp(value, glaze * 0, glaze), cover), light_rad=light)
+
+
+def foam(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    cell = max(shape[0] / rng.uniform(18, 60), 3.0)
+    distance, labels = cells(rng, shape, cell)
+    radius = rng.uniform(0.15, 0.55, int(labels.max()) + 1).astype(np.float32)[labels] * np.float32(cell)
+    pit = np.clip(radius - distance, 0, None)
+    value = 0.75 - np.minimum(pit, cell * 0.3) * np.float32(1.1 / cell) + slopes(-pit, light) * np.float32(0.15)
+    value = value + cloud(rng, shape, shape[0] * 0.3) * np.float32(0.03) + grain(rng, shape) * np.float32(0.02)
+    high = any_tone(rng, (0.5, 1.0))
+    return _lit(rng, value, high * 0.1, high, light)
+
+
+def rubber(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    xs, ys = _turn(rng, shape)
+    period = np.float32(shape[0] / rng.uniform(6, 24))
+    ribs = np.clip(np.sin(2 * np.pi * xs / period) * 3, -1, 1)
+    if rng.random() < 0.4:
+        ribs = ribs * np.clip(np.sin(2 * np.pi * ys / period) * 3, -1, 1)
+    value = 0.5 + slopes(cv2.blur(ribs, (3, 3)) * np.float32(rng.uniform(0.5, 2.5)), light) * np.float32(0.35)
+    value = value + grain(rng, shape) * np.float32(0.04) + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.06)
+    high = tone(rng, (0, 360), (0.0, 0.2), (0.2, 0.5)) if rng.random() < 0.8 else any_tone(rng, (0.4, 0.8))
+    return _lit(rng, value, high * 0.2, high * 1.3, light)
+
+
+def painted_panel(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    peel = cloud(rng, shape, max(shape[0] / rng.uniform(25, 70), 2)) * np.float32(rng.uniform(0.1, 0.8))
+    flake = grain(rng, shape) * np.float32(rng.choice((0.0, 0.04)))
+    value = 0.7 + slopes(peel, light) * np.float32(0.3) + flake + cloud(rng, shape, shape[0] * 0.7) * np.float32(0.05)
+    high = hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.95), rng.uniform(0.3, 1.0))
+    scene = _lit(rng, value, high * 0, high, light)
+    if rng.random() < 0.6:
+        xs, ys = _turn(rng, shape, 0.5)
+        centre, width = rng.uniform(0.1, 0.9) * shape[0], shape[0] * rng.uniform(0.02, 0.12)
+        bar = np.exp(-((ys - centre + peel * np.float32(shape[0] * 0.004)) ** 2) / np.float32(2 * width**2))
+        scene.colour = scene.colour + bar[..., None] * np.float32(rng.uniform(0.05, 0.3))
+    return scene
+
+
+def wire_mesh(rng: np.random.Generator, shape: Shape) -> Scene:
+    xs, ys = _turn(rng, shape, 0.4)
+    period = np.float32(shape[0] / rng.uniform(7, 18))
+    thick = period * np.float32(rng.uniform(0.12, 0.28))
+    across, along = ((xs / period) % 1 - 0.5) * period, ((ys / period) % 1 - 0.5) * period
+    parity = np.where((np.floor(xs / period) + np.floor(ys / period)) % 2 > 0, np.float32(1), np.float32(-1))
+    wire_a, wire_b = np.clip(thick - np.abs(across), 0, 1), np.clip(thick - np.abs(along), 0, 1)
+    round_a = np.sqrt(np.clip(1 - (across / thick) ** 2, 0, 1)) + parity * np.float32(0.25) * np.cos(along * 3 / period)
+    round_b = np.sqrt(np.clip(1 - (along / thick) ** 2, 0, 1)) - parity * np.float32(0.25) * np.cos(across * 3 / period)
+    front_a = np.where(wire_b > 0, round_a > round_b, True)
+    value = np.where((wire_a > 0) & front_a, round_a, round_b) * np.float32(0.5) + np.float32(0.3)
+    metal = tone(rng, (20, 220), (0.0, 0.3), (0.6, 1.0))
+    floor = any_tone(rng, (0.03, 0.35)) * (1 + clouds(rng, shape, shape[0] * 0.2)[..., None] * np.float32(0.08))
+    return Scene(over(floor, ramp(value, metal * 0.1, metal), np.maximum(wire_a, wire_b)), light_rad=_light(rng))
+
+
+def marble(rng: np.random.Generator, shape: Shape) -> Scene:
+    low, high = tone(rng, (0, 360), (0, 0.3), (0.2, 0.6)), tone(rng, (0, 360), (0, 0.15), (0.75, 1.0))
+    if rng.random() < 0.25:
+        low, high = high, low * 0.5
+    field = clouds(rng, shape, shape[0] * rng.uniform(0.2, 0.5), 5, 0.55)
+    vein = np.exp(-np.abs(field) * np.float32(rng.uniform(10, 40))) * np.float32(rng.uniform(0.2, 0.7))
+    value = 0.9 - vein * (cloud(rng, shape, shape[0] * 0.3) * 0.5 + 0.7) + clouds(rng, shape, shape[0] * 0.1) * np.float32(0.04)
+    return _lit(rng, value, low, high)
+
+
+def granite(rng: np.random.Generator, shape: Shape) -> Scene:
+    _, labels = cells(rng, shape, max(shape[0] / rng.uniform(40, 110), 2.2))
+    palette = np.stack([any_tone(rng, (0.1, 0.9)) for _ in range(4)]) * 0.5 + any_tone(rng, (0.3, 0.8)) * 0.5
+    chosen = palette[rng.integers(0, 4, int(labels.max()) + 1)]
+    picture = chosen[labels] * (1 + clouds(rng, shape, shape[0] * 0.02)[..., None] * np.float32(0.07))
+    return Scene(picture.astype(np.float32), light_rad=_light(rng))
+
+
+def perforated_sheet(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    xs, ys = _turn(rng, shape, 0.3)
+    period = np.float32(shape[0] / rng.uniform(5, 16))
+    row = np.floor(ys / period)
+    xs = xs + (row % 2) * period * np.float32(rng.choice((0.0, 0.5)))
+    far = np.hypot(((xs / period) % 1 - 0.5) * period, ((ys / period) % 1 - 0.5) * period)
+    inside = far - period * np.float32(rng.uniform(0.18, 0.36))
+    sheet = brushed_metal(rng, shape).colour if rng.random() < 0.6 else moulded_plastic(rng, shape).colour
+    rim = slopes(np.clip(inside, 0, 3), light)[..., None] * np.float32(0.25)
+    return Scene(over(any_tone(rng, (0.0, 0.25)) + rim * 0, sheet + rim, np.clip(inside + 0.5, 0, 1)), light_rad=light)
+
+
+def cardboard(rng: np.random.Generator, shape: Shape) -> Scene:
+    xs, _ = _turn(rng, shape, 0.05)
+    flute = np.sin(xs * np.float32(2 * np.pi / (shape[0] / rng.uniform(12, 40)))) * np.float32(rng.uniform(0.0, 0.05))
+    value = 0.75 + flute + streaks(rng, shape, 9, 2) * np.float32(0.025) + clouds(rng, shape, shape[0] * 0.1) * np.float32(0.03)
+    specks = cloud(rng, shape, max(shape[0] / 120, 1.3), 2) > 3.0
+    tint = tone(rng, (24, 38), (0.3, 0.55), (0.7, 0.95))
+    return _lit(rng, value - specks * np.float32(0.12), tint * 0, tint)
+
+
+def printed_label(rng: np.random.Generator, shape: Shape) -> Scene:
+    base, ink = any_tone(rng, (0.7, 1.0)), any_tone(rng, (0.05, 0.4))
+    sheet = np.zeros(shape, np.uint8)
+    y = rng.uniform(0.02, 0.1)
+    while y < 0.95:
+        height = rng.uniform(0.03, 0.12)
+        _print_row(rng, sheet, y, height)
+        y += height + rng.uniform(0.02, 0.06)
+    sheet = cv2.blur(sheet, (3, 3))
+    fibre = 1 + clouds(rng, shape, shape[0] * 0.05)[..., None] * np.float32(0.02)
+    return Scene(over(base * fibre, ink, sheet.astype(np.float32) / 255), light_rad=_light(rng))
+
+
+def _print_row(rng: np.random.Generator, sheet: np.ndarray, y: float, height: float) -> None:
+    rows, columns = sheet.shape
+    top, bottom = int(y * rows), int((y + height) * rows)
+    if rng.random() < 0.2:
+        edges = np.cumsum(rng.integers(1, 5, columns))
+        for left, right in zip(edges[::2], edges[1::2], strict=False):
+            if rows * 0.1 < left < right < columns * 0.9:
+                sheet[top:bottom, left:right] = 255
+    elif rng.random() < 0.15:
+        sheet[top:bottom, int(columns * 0.06) : int(columns * rng.uniform(0.3, 0.94))] = 255
+    else:
+        letters = "".join(rng.choice(list("ABCDEFGHKLMNPRSTXYZ0123456789 -."), int(rng.integers(4, 24))))
+        scale = height * rows / 30
+        origin = (int(columns * rng.uniform(0.03, 0.2)), bottom)
+        cv2.putText(sheet, letters, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, max(int(scale * 2.2), 1), cv2.LINE_AA)
+
+
+def cast_iron(rng: np.random.Generator, shape: Shape) -> Scene:
+    light = _light(rng)
+    bumps = clouds(rng, shape, max(shape[0] / rng.uniform(25, 60), 2.5), 3, 0.7) * np.float32(rng.uniform(0.8, 2.0))
+    value = 0.45 + slopes(bumps, light) * np.float32(0.3) + grain(rng, shape) * np.float32(0.03)
+    tint = tone(rng, (10, 230), (0.0, 0.15), (0.45, 0.95))
+    return _lit(rng, value + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.04), tint * 0.1, tint, light)
+
+
+def carbon_fibre(rng: np.random.Generator, shape: Shape) -> Scene:
+    xs, ys = _turn(rng, shape, 0.3)
+    period = np.float32(shape[0] / rng.uniform(7, 20))
+    column, row = np.floor(xs / period), np.floor(ys / period)
+    over_weft = (column + row) % 4 < 2
+    phase = np.where(over_weft, xs, ys) / period % 1 - 0.5
+    sheen = np.where(over_weft, np.float32(rng.uniform(0.5, 0.8)), np.float32(rng.uniform(0.15, 0.4)))
+    value = sheen * (1 - phase**2 * 2) + np.where(over_weft, streaks(rng, shape, 9), streaks(rng, shape, 1, 9)) * np.float32(0.05)
+    value = value + cloud(rng, shape, shape[0] * 0.5) * np.float32(0.05)
+    high = tone(rng, (180, 260), (0.0, 0.2), (0.4, 0.7))
+    return _lit(rng, value, high * 0.12, high)
+
+
+def honeycomb(rng: np.random.Generator, shape: Shape) -> Scene:
+    cell = shape[0] / rng.uniform(7, 16)
+    distance, labels = cells(rng, shape, cell, 0.04)
+    wall = cv2.dilate(labels.astype(np.float32), None) != labels
+    cover = cv2.GaussianBlur(wall.astype(np.float32), (0, 0), 0.8)
+    wall_colour, floor = tone(rng, (20, 220), (0.0, 0.5), (0.6, 1.0)), any_tone(rng, (0.05, 0.4))
+    value = 1.1 - distance * np.float32(0.9 / cell) + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.08)
+    return Scene(over(ramp(value, floor * 0.3, floor), wall_colour, np.minimum(cover * 1.5, 1)), light_rad=_light(rng))
+
+
+def solar_cell(rng: np.random.Generator, shape: Shape) -> Scene:
+    xs, ys = _turn(rng, shape, 0.03)
+    _, labels = cells(rng, shape, shape[0] / rng.uniform(6, 14))
+    crystal = rng.normal(0, 0.12 if rng.random() < 0.5 else 0.0, int(labels.max()) + 1).astype(np.float32)[labels]
+    value = 0.5 + crystal + clouds(rng, shape, shape[0] * 0.3) * np.float32(0.04)
+    blue = tone(rng, (205, 240), (0.4, 0.9), (0.3, 0.75))
+    picture = ramp(value, blue * 0.1, blue)
+    finger = np.abs((ys / np.float32(shape[0] / rng.uniform(20, 40))) % 1 - 0.5) < 0.05
+    bus = np.abs((xs / np.float32(shape[0] / rng.uniform(2, 4))) % 1 - 0.5) < 0.02
+    lines = np.maximum(finger * np.float32(0.4), bus * np.float32(0.95))
+    return Scene(over(picture, hsv(210, 0.05, 0.8), cv2.blur(lines, (3, 3))), light_rad=_light(rng))
+
+
+FLAT_SURFACES = {
+    "brushed metal": brushed_metal,
+    "wood": wood,
+    "leather": leather,
+    "woven fabric": woven_fabric,
+    "concrete": concrete,
+    "moulded plastic": moulded_plastic,
+    "carpet": carpet,
+    "paper": paper,
+    "ceramic tile": ceramic_tile,
+    "foam": foam,
+    "rubber": rubber,
+    "painted panel": painted_panel,
+    "wire mesh": wire_mesh,
+    "marble": marble,
+    "granite": granite,
+    "perforated sheet": perforated_sheet,
+    "cardboard": cardboard,
+    "printed label": printed_label,
+    "cast iron": cast_iron,
+    "carbon fibre": carbon_fibre,
+    "honeycomb panel": honeycomb,
+    "solar cell": solar_cell,
+}

@@ -1,0 +1,285 @@
+"""CLIP as open_clip has it, read for patch tokens: BGR pictures and sentences -> stage tokens and text features.
+
+The model is `open_clip.model.CLIP`. Two things are ours, both options of the bundle: a residual convolutional stem in place
+of the patch convolution, and a stride-4 detail map that joins the stem's features with the last block's tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shared.errors import BundleError
+
+# OpenAI CLIP's own picture statistics (open_clip.constants), RGB.
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# METHOD.md 1: blocks 6, 12, 18, 24 of a 24-block tower, i.e. the quarters of any tower.
+STAGES_PER_TOWER = 4
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The image tower, in open_clip's terms."""
+
+    image_size: int  # px, side of the picture the positional grid belongs to; other sizes interpolate the grid
+    layers: int
+    width: int
+    heads: int
+    patch_size: int  # px
+    mlp_ratio: float = 4.0  # open_clip's default
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text tower, in open_clip's terms."""
+
+    context_length: int  # tokens, start and end included; longer sentences are cut
+    width: int
+    heads: int
+    layers: int
+    vocab_size: int = 49408  # open_clip's byte pair vocabulary
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Everything needed to build one CLIP; `dataclasses.asdict` gives its JSON, `msgspec.convert` reads it back."""
+
+    embed_dim: int  # Ct, the width pictures and sentences share
+    vision: VisionConfig
+    text: TextConfig
+    stages: tuple[int, ...]  # 1-based numbers of the blocks whose tokens are handed out, ascending
+    quick_gelu: bool = False  # True for OpenAI's own weights
+    mean: tuple[float, float, float] = OPENAI_MEAN  # RGB, of pictures in 0..1
+    std: tuple[float, float, float] = OPENAI_STD
+    stem: Literal["patch", "conv"] = "patch"  # "conv": residual convolutions to stride 16 (ours)
+    stem_widths: tuple[int, int, int] = (24, 48, 96)  # channels at strides 2, 4 and 8 of the convolutional stem
+    detail_width: int = 0  # Cd, channels of the stride-4 detail map; 0 = none; needs the convolutional stem
+
+    def __post_init__(self) -> None:
+        """Raise BundleError where the fields do not fit each other."""
+        if not self.stages or list(self.stages) != sorted(set(self.stages)):
+            raise BundleError(f"stages must be ascending block numbers, got {self.stages}: correct the CLIP config")
+        if self.stages[0] < 1 or self.stages[-1] > self.vision.layers:
+            raise BundleError(f"stages {self.stages} are not within blocks 1..{self.vision.layers}: correct them")
+        if self.stem == "conv" and self.vision.patch_size != ConvStem.STRIDE_PX:
+            raise BundleError(f"the convolutional stem has patch_size 16, not {self.vision.patch_size}: correct it")
+        if self.detail_width and self.stem != "conv":
+            raise BundleError("detail_width needs stem 'conv': set the stem, or detail_width to 0")
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels of each map `ClipEncoder.stages` hands out, in its order: the detail map's first where there is one."""
+        detail = (self.detail_width,) if self.detail_width else ()
+        return detail + (self.vision.width,) * len(self.stages)
+
+
+def named_config(architecture: str) -> ClipConfig:
+    """Config of one of open_clip's plain ViTs, such as "ViT-L-14-336"; raise BundleError for anything else."""
+    found = open_clip.get_model_config(architecture)
+    if found is None:
+        raise BundleError(f"open_clip knows no architecture {architecture!r}: `open_clip.list_models()` lists them")
+    vision, text = dict(found["vision_cfg"]), dict(found["text_cfg"])
+    width, layers = vision.pop("width", 0), vision.pop("layers", 0)
+    head_width = vision.pop("head_width", 64)
+    image_size, patch_size = vision.pop("image_size", 0), vision.pop("patch_size", 0)
+    mlp_ratio = vision.pop("mlp_ratio", 4.0)
+    known_text = {"context_length", "vocab_size", "width", "heads", "layers"}
+    if vision or not isinstance(layers, int) or set(text) != known_text or "multimodal_cfg" in found:
+        raise BundleError(f"{architecture!r} is not a plain ViT with a plain text tower: choose one, as ViT-B-16")
+    return ClipConfig(
+        embed_dim=found["embed_dim"],
+        vision=VisionConfig(image_size, layers, width, width // head_width, patch_size, mlp_ratio),
+        text=TextConfig(**text),
+        stages=tuple(layers * quarter // STAGES_PER_TOWER for quarter in range(1, STAGES_PER_TOWER + 1)),
+        quick_gelu=found.get("quick_gelu", False),
+    )
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around an identity (He et al., arXiv 1512.03385): (B, C, h, w) -> (B, C, h, w)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels)
+        self.second = _convolution(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class ConvStem(nn.Module):
+    """Residual convolutions in place of the patch convolution: (B, 3, H, W) -> (B, width, H/16, W/16)."""
+
+    STRIDE_PX = 16
+
+    def __init__(self, widths: tuple[int, int, int], width: int) -> None:
+        super().__init__()
+        self.to_2 = _convolution(3, widths[0], stride=2)
+        self.to_4 = _convolution(widths[0], widths[1], stride=2)
+        self.block_4 = ResidualBlock(widths[1])
+        self.to_8 = _convolution(widths[1], widths[2], stride=2)
+        self.block_8 = ResidualBlock(widths[2])
+        self.to_16 = _convolution(widths[2], width, stride=2)
+        self.block_16 = ResidualBlock(width)
+        self.project = nn.Conv2d(width, width, kernel_size=1)
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) -> features at strides 4, 8 and 16: (B, c4, H/4, W/4), (B, c8, H/8, W/8), (B, width, H/16, W/16)."""
+        x4 = self.block_4(F.relu(self.to_4(F.relu(self.to_2(images)))))
+        x8 = self.block_8(F.relu(self.to_8(x4)))
+        return x4, x8, self.project(self.block_16(F.relu(self.to_16(x8))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images)[2]
+
+
+class DetailBranch(nn.Module):
+    """Stride-4 map from the stem's features and the last block's tokens, joined top down as in FPN (arXiv 1612.03144)."""
+
+    def __init__(self, stem_widths: tuple[int, int, int], width: int, detail_width: int) -> None:
+        super().__init__()
+        self.from_4 = nn.Conv2d(stem_widths[1], detail_width, kernel_size=1)
+        self.from_8 = nn.Conv2d(stem_widths[2], detail_width, kernel_size=1)
+        self.from_16 = nn.Conv2d(width, detail_width, kernel_size=1)
+        self.merge = _convolution(detail_width, detail_width)
+
+    def forward(self, x4: Tensor, x8: Tensor, tokens: Tensor) -> Tensor:
+        """(B, c4, H/4, W/4), (B, c8, H/8, W/8), (B, H/16, W/16, width) -> (B, H/4, W/4, Cd)."""
+        top = F.interpolate(self.from_16(tokens.permute(0, 3, 1, 2)), x8.shape[-2:], mode="bilinear")
+        top = F.interpolate(top + self.from_8(x8), x4.shape[-2:], mode="bilinear")
+        return F.relu(self.merge(F.relu(top + self.from_4(x4)))).permute(0, 2, 3, 1)
+
+
+def build_clip(config: ClipConfig) -> nn.Module:
+    """`open_clip.model.CLIP` with random weights, its first convolution and detail branch as the config says."""
+    vision, text = config.vision, config.text
+    clip = CLIP(
+        embed_dim=config.embed_dim,
+        vision_cfg=CLIPVisionCfg(
+            layers=vision.layers,
+            width=vision.width,
+            head_width=vision.width // vision.heads,
+            mlp_ratio=vision.mlp_ratio,
+            patch_size=vision.patch_size,
+            image_size=vision.image_size,
+        ),
+        text_cfg=CLIPTextCfg(
+            context_length=text.context_length,
+            vocab_size=text.vocab_size,
+            width=text.width,
+            heads=text.heads,
+            layers=text.layers,
+        ),
+        quick_gelu=config.quick_gelu,
+    )
+    if config.stem == "conv":
+        clip.visual.conv1 = ConvStem(config.stem_widths, vision.width)
+    if config.detail_width:
+        clip.visual.detail = DetailBranch(config.stem_widths, vision.width, config.detail_width)
+    return cast(nn.Module, clip)
+
+
+class ClipEncoder(nn.Module):
+    """Patch tokens of chosen blocks and text features of one CLIP; gradients flow, callers switch them off."""
+
+    def __init__(self, config: ClipConfig, clip: nn.Module | None = None) -> None:
+        """`clip` as built by `build_clip(config)`; without it one with random weights is built."""
+        super().__init__()
+        self.config = config
+        self.clip: Any = build_clip(config) if clip is None else clip
+        self._tokenize = SimpleTokenizer(context_length=config.text.context_length)
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return cast(Tensor, self.clip.logit_scale).device
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 or float 0..255 RGB -> (B, 3, H, W) float by the bundle's mean and standard deviation."""
+        return (images.float() / 255 - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+
+    def preprocess(self, image_bgr: NDArray[np.uint8], size_px: int) -> Tensor:
+        """(H, W, 3) uint8 BGR -> (1, 3, S, S) float, normalised; stretched to the square by antialiased bicubic (PIL's)."""
+        rgb = torch.from_numpy(np.ascontiguousarray(image_bgr[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
+        if rgb.shape[-2:] != (size_px, size_px):
+            rgb = F.interpolate(rgb, (size_px, size_px), mode="bicubic", antialias=True)
+        return self.normalise(rgb)
+
+    def stages(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) normalised -> (B, h, w, C) tokens of each chosen block, in one pass that ends at the last of them.
+
+        H and W are any multiples of the patch size; h = H / patch, w = W / patch. The tokens are the blocks' plain outputs:
+        the last before ln_post and projection. Where the config has a detail map it comes first: (B, H/4, W/4, Cd).
+        """
+        x, stem = self._embed(images)
+        _, blocks = self._blocks(x, stop_early=True)
+        return self._stages(images, blocks, stem)
+
+    def encode(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(B, 3, H, W) normalised -> (the same as `stages`, picture features (B, Ct) as open_clip's encode_image)."""
+        x, stem = self._embed(images)
+        x, blocks = self._blocks(x, stop_early=False)
+        visual = self.clip.visual
+        return self._stages(images, blocks, stem), visual.ln_post(x[:, 0]) @ visual.proj
+
+    def encode_text(self, sentences: list[str]) -> Tensor:
+        """N sentences -> (N, Ct) features, not normalised."""
+        return cast(Tensor, self.clip.encode_text(self._tokenize(sentences).to(self.device)))
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """(B, 3, H, W) -> tokens into the first block (B, 1 + h*w, C), and the stem's stride-4 and stride-8 features."""
+        visual, patch_px = self.clip.visual, self.config.vision.patch_size
+        if images.shape[-2] % patch_px or images.shape[-1] % patch_px:
+            raise ValueError(f"pictures are {tuple(images.shape[-2:])} px, not multiples of the patch ({patch_px} px)")
+        if self.config.stem == "conv":
+            x4, x8, grid = visual.conv1.features(images)
+        else:
+            x4 = x8 = None
+            grid = visual.conv1(images)
+        x = grid.flatten(2).transpose(1, 2)  # (B, h*w, C)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        x = visual.ln_pre(visual.patch_dropout(x + self._positions(grid.shape[-2], grid.shape[-1])))
+        return x, None if x4 is None else (x4, x8)
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        """Positional embedding of a rows x columns grid (1 + rows*columns, C), bicubic from the trained grid."""
+        positions = cast(Tensor, self.clip.visual.positional_embedding)
+        side = self.config.vision.image_size // self.config.vision.patch_size
+        if (rows, columns) == (side, side):
+            return positions
+        grid = positions[1:].view(1, side, side, -1).permute(0, 3, 1, 2)
+        grid = F.interpolate(grid, (rows, columns), mode="bicubic", antialias=False, align_corners=False)
+        return torch.cat([positions[:1], grid[0].flatten(1).T])
+
+    def _blocks(self, x: Tensor, stop_early: bool) -> tuple[Tensor, list[Tensor]]:
+        indices = [block - 1 for block in self.config.stages]
+        transformer = self.clip.visual.transformer
+        return cast(
+            "tuple[Tensor, list[Tensor]]", transformer.forward_intermediates(x, indices=indices, stop_early=stop_early)
+        )
+
+    def _stages(self, images: Tensor, blocks: list[Tensor], stem: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+        rows, columns = (side // self.config.vision.patch_size for side in images.shape[-2:])
+        grids = tuple(tokens[:, 1:].unflatten(1, (rows, columns)) for tokens in blocks)
+        if not self.config.detail_width or stem is None:
+            return grids
+        return (self.clip.visual.detail(*stem, grids[-1]), *grids)

@@ -1,0 +1,1 @@
+"""Training of the bundle `mini` on procedural pictures: losses, data, loops, evaluation."""

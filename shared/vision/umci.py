@@ -1,0 +1,144 @@
+"""UMCI, ClipSAM's head: stage tokens and two text features -> normal/abnormal logits per stage -> one anomaly map.
+
+ClipSAM, arXiv 2401.12665; METHOD.md 1 with its marks: [V] verified in public code, [M] from memory of the paper, [?] unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shared.errors import BundleError
+
+NORMAL, ABNORMAL = 0, 1  # order of the texts and of the channels
+
+
+@dataclass(frozen=True)
+class UmciConfig:
+    """Constants of UMCI; `dataclasses.asdict` gives its JSON, `msgspec.convert` reads it back."""
+
+    stage_channels: tuple[int, ...]  # C_i of each stage's tokens, in the order they are handed in
+    text_channels: int  # Ct
+    widths: tuple[int, ...]  # common width C of each stage; [?], 384 is a sensible default for ViT-L
+    strip_kernel: int = 3  # 1-D convolution along the strips [M]
+    pool_kernels: tuple[int, ...] = (3, 9)  # average pooling of the scale path [M, low]
+    merge_kernel: int = 3  # 2-D convolution that ends the strip path and the scale path [M]
+    mlp_ratio: float = 1.0  # hidden width of the fusion MLP over C [?]
+    logit_scale: float = 10.0  # initial factor of the pixel-text cosine; learnt. CLIP's own is 100 [V]; ours is softer
+    stage_weights: tuple[float, ...] = ()  # weight of each stage's map in the rough map; () = equal, as the paper [M]
+
+    def __post_init__(self) -> None:
+        """Raise BundleError where the fields do not fit each other."""
+        if not self.stage_channels or len(self.widths) != len(self.stage_channels):
+            raise BundleError(f"widths {self.widths} do not match stage_channels {self.stage_channels}: one per stage")
+        if self.stage_weights and (len(self.stage_weights) != len(self.widths) or min(self.stage_weights) < 0):
+            raise BundleError(f"stage_weights {self.stage_weights} must be one weight >= 0 per stage: correct them")
+
+
+def attend(query: Tensor, text: Tensor) -> Tensor:
+    """Scaled dot-product attention of (B, N, C) queries over the (B, 2, C) texts as key and value -> (B, N, C)."""
+    weights = torch.softmax(query @ text.transpose(1, 2) * query.shape[-1] ** -0.5, dim=-1)  # (B, N, 2)
+    return weights @ text
+
+
+def _same(width: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(width, width, kernel, padding=kernel // 2)
+
+
+class StripPath(nn.Module):
+    """Rows and columns that ask the texts: (B, h, w, C), (B, 2, C) -> (B, h, w, C)."""
+
+    def __init__(self, width: int, strip_kernel: int, merge_kernel: int) -> None:
+        super().__init__()
+        self.rows = nn.Conv1d(width, width, strip_kernel, padding=strip_kernel // 2)
+        self.columns = nn.Conv1d(width, width, strip_kernel, padding=strip_kernel // 2)
+        self.merge = _same(width, merge_kernel)
+
+    def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
+        rows = attend(self.rows(pixels.mean(2).transpose(1, 2)).transpose(1, 2), text)  # (B, h, C)
+        columns = attend(self.columns(pixels.mean(1).transpose(1, 2)).transpose(1, 2), text)  # (B, w, C)
+        stretched = rows[:, :, None] + columns[:, None]  # (B, h, w, C): bilinear stretching of a strip is broadcasting
+        return _convolve(self.merge, stretched)
+
+
+class ScalePath(nn.Module):
+    """Pooled neighbourhoods of several sizes that ask the texts: (B, h, w, C), (B, 2, C) -> (B, h, w, C)."""
+
+    def __init__(self, width: int, pool_kernels: tuple[int, ...], merge_kernel: int) -> None:
+        super().__init__()
+        self.pool_kernels = pool_kernels
+        self.merge = _same(width, merge_kernel)
+
+    def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
+        planes = pixels.permute(0, 3, 1, 2)  # (B, C, h, w)
+        total = torch.zeros_like(planes)
+        for kernel in self.pool_kernels:
+            # ceil_mode: a grid smaller than the kernel, or no multiple of it, still has a cell for every pixel
+            pooled = F.avg_pool2d(planes, kernel, ceil_mode=True)  # (B, C, ceil(h / k), ceil(w / k))
+            asked = attend(pooled.flatten(2).transpose(1, 2), text).transpose(1, 2).unflatten(2, pooled.shape[-2:])
+            total = total + F.interpolate(asked, planes.shape[-2:], mode="bilinear")
+        return self.merge(total).permute(0, 2, 3, 1)
+
+
+class StageHead(nn.Module):
+    """UMCI of one stage: tokens (B, h, w, Ci), texts (B | 1, 2, Ct) -> logits (B, 2, h, w), channel 0 normal, 1 abnormal."""
+
+    def __init__(self, channels: int, width: int, config: UmciConfig) -> None:
+        super().__init__()
+        # Ours: blocks differ in scale, so tokens are normalised before the 1x1 projection.
+        self.norm = nn.LayerNorm(channels)
+        self.project_pixels = nn.Linear(channels, width)
+        self.project_text = nn.Linear(config.text_channels, width)
+        self.strip = StripPath(width, config.strip_kernel, config.merge_kernel)
+        self.scale = ScalePath(width, config.pool_kernels, config.merge_kernel)
+        hidden = round(width * config.mlp_ratio)
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 2))
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale).log())
+
+    def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
+        pixels = self.project_pixels(self.norm(tokens))  # (B, h, w, C)
+        text = self.project_text(text).expand(len(tokens), -1, -1)  # (B, 2, C)
+        asked = attend(pixels.flatten(1, 2), text).view_as(pixels)
+        fused = self.strip(pixels, text) + self.scale(pixels, text) + pixels + asked
+        return (self.mlp(fused) + self._cosine(pixels, text)).permute(0, 3, 1, 2)
+
+    def _cosine(self, pixels: Tensor, text: Tensor) -> Tensor:
+        """The direct pixel-text term, (B, h, w, C), (B, 2, C) -> (B, h, w, 2)."""
+        pixels, text = F.normalize(pixels, dim=-1), F.normalize(text, dim=-1)
+        return self.logit_scale.exp() * (pixels.flatten(1, 2) @ text.transpose(1, 2)).unflatten(1, pixels.shape[1:3])
+
+
+class Umci(nn.Module):
+    """One head per stage; the rough map is the (weighted) mean of the stages' abnormal probabilities."""
+
+    def __init__(self, config: UmciConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.heads = nn.ModuleList(
+            StageHead(channels, width, config)
+            for channels, width in zip(config.stage_channels, config.widths, strict=True)
+        )
+        weights = torch.tensor(config.stage_weights or (1.0,) * len(config.widths))
+        self.register_buffer("weights", weights / weights.sum(), persistent=False)
+
+    def forward(self, stages: tuple[Tensor, ...], text: Tensor, out_hw: tuple[int, int]) -> list[Tensor]:
+        """Stage tokens (B, h_i, w_i, C_i), texts (B | 1, 2, Ct), normal first -> (B, 2, *out_hw) logits of each stage."""
+        return [
+            F.interpolate(head(tokens, text), out_hw, mode="bilinear")
+            for head, tokens in zip(self.heads, stages, strict=True)
+        ]
+
+    def anomaly_map(self, stages: tuple[Tensor, ...], text: Tensor, out_hw: tuple[int, int]) -> Tensor:
+        """The same inputs -> the rough map O: (B, *out_hw) in 0..1."""
+        logits = torch.stack(self(stages, text, out_hw))  # (stages, B, 2, H, W)
+        abnormal = torch.sigmoid(logits[:, :, ABNORMAL] - logits[:, :, NORMAL])  # = softmax over two channels
+        return torch.einsum("s,sbhw->bhw", self.weights, abnormal)
+
+
+def _convolve(convolution: nn.Module, pixels: Tensor) -> Tensor:
+    """A 2-D convolution on the (B, h, w, C) layout."""
+    convolved: Tensor = convolution(pixels.permute(0, 3, 1, 2))
+    return convolved.permute(0, 2, 3, 1)
