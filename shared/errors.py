@@ -5,6 +5,10 @@ class SightlineError(Exception):
     """Base of every error that is meant for a person to read."""
 
 
+class InputError(SightlineError):
+    """A command was asked for something that cannot be."""
+
+
 class SettingsError(SightlineError):
     """line.yaml or a SIGHTLINE_ variable is wrong."""
 
@@ -27,3 +31,11 @@ class PictureError(SightlineError):
 
 class AlreadyRunningError(SightlineError):
     """The same line is already running on this machine."""
+
+
+class StoreAwayError(SightlineError):
+    """Redis cannot be reached, or does not answer in time; what needs it can be tried again later."""
+
+
+class StoreRefusedError(SightlineError):
+    """Redis works but refuses this one record: its keys hold something else, or the record is malformed."""

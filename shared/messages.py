@@ -88,6 +88,7 @@ class Suspect(Struct, frozen=True, tag="suspect"):
 
     ticket: Ticket
     score: float
+    threshold: float
     localize_ms: float
     bundle: str = ""
 

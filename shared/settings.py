@@ -98,7 +98,9 @@ class RecipeSettings(Section):
     """How one product is inspected."""
 
     object: str = Field(min_length=1, max_length=200, description='the product in words: "metal nut"')
-    threshold: float = Field(0.5, ge=0, le=1, description="at or under this score a part is OK")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="at or under this score a part is OK; none: as the bundle advises"
+    )
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="refined map above this = defect pixels")
     min_defect_px: int = Field(20, ge=1, description="smaller areas are no defect")
     mm_per_px: float | None = Field(None, gt=0, description="size of a pixel at the part, of the picture as inspected")

@@ -27,6 +27,7 @@ MAX_HEADER_BYTES = 1 << 20
 Arrays = Mapping[str, NDArray[np.generic]]
 NO_ARRAYS: Arrays = {}
 MessageT = TypeVar("MessageT", bound=msgspec.Struct)
+LIBRARY = f"libzmq {zmq.zmq_version()}, pyzmq {zmq.pyzmq_version()}"
 log = structlog.get_logger()
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.synth.noise import Plane
+from shared.synth.noise import Plane, even, plane, three
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Scene:
     light_rad: float = -2.3  # where the light comes from, in picture coordinates (x right, y down)
     shadow: float = 0.5  # how dark the product's shadow is, 0..1
     under: Plane | None = None  # (H, W, 3) the product without its removable features
+    intact: Plane | None = None  # (H, W) the coverage before defects took pieces away; None = nothing is missing
     features: list[Plane] = field(default_factory=list)  # (N, 2) outlines x, y in px of what can be missing
 
     @property
@@ -38,25 +39,28 @@ Painter = Callable[[np.random.Generator, tuple[int, int]], Scene]
 
 def over(below: Plane, above: Plane, coverage: Plane) -> Plane:
     """`above` laid over `below`; either may be (H, W, 3) or one (3,) colour."""
-    return below + (above - below) * coverage[..., None]
+    lower, upper = (
+        even(side, (coverage.shape[0], coverage.shape[1])) if side.ndim == 1 else side for side in (below, above)
+    )
+    return lower + (upper - lower) * three(coverage)
 
 
 def cast_shadow(coverage: Plane, light_rad: float, depth_px: float, darkness: float) -> Plane:
     """(H, W) factor on the background: soft, opposite to the light, with a contact shadow all around."""
     shift = np.array([[1, 0, -np.cos(light_rad) * depth_px], [0, 1, -np.sin(light_rad) * depth_px]], np.float32)
     thrown = cv2.warpAffine(coverage, shift, coverage.shape[::-1])
-    soft = cv2.blur(cv2.blur(thrown, _odd(depth_px)), _odd(depth_px))
+    soft = plane(cv2.blur(cv2.blur(thrown, _odd(depth_px)), _odd(depth_px)))
     return 1 - np.float32(darkness) * soft
 
 
-def compose(scene: Scene, intact: Plane | None = None) -> Plane:
-    """(H, W, 3) the product on its background. `intact` is the coverage before a defect took pieces away:
-    the shadow stays that of the intact product, so that a missing piece changes no pixel outside itself."""
+def compose(scene: Scene) -> Plane:
+    """(H, W, 3) the product on its background. Its shadow stays that of the intact product, so that a missing piece
+    changes no pixel outside itself."""
     if scene.coverage is None or scene.background is None:
         return scene.colour
-    whole = scene.coverage if intact is None else intact
+    whole = scene.coverage if scene.intact is None else scene.intact
     shadow = cast_shadow(whole, scene.light_rad, 0.02 * scene.shape[0], scene.shadow)
-    floor = scene.background * np.where(whole > 0.5, np.float32(1 - 0.5 * scene.shadow), shadow)[..., None]
+    floor = scene.background * three(np.where(whole > 0.5, np.float32(1 - 0.5 * scene.shadow), shadow))
     return over(floor, scene.colour, scene.coverage)
 
 

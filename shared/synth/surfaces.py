@@ -5,7 +5,24 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from shared.synth.noise import Colour, Plane, Shape, any_tone, cells, cloud, clouds, grain, grid, hsv, ramp, slopes, streaks, tone
+from shared.synth.noise import (
+    Colour,
+    Plane,
+    Shape,
+    any_tone,
+    cells,
+    cloud,
+    clouds,
+    grain,
+    grid,
+    hsv,
+    plane,
+    ramp,
+    slopes,
+    streaks,
+    three,
+    tone,
+)
 from shared.synth.scenes import Scene, over
 
 
@@ -31,14 +48,18 @@ def brushed_metal(rng: np.random.Generator, shape: Shape) -> Scene:
     broad = streaks(rng, shape, shape[1], int(rng.integers(2, 7))) * np.float32(rng.uniform(0.0, 0.03))
     sheen = cloud(rng, shape, shape[0] * rng.uniform(0.3, 0.8), rng.uniform(2, 6)) * np.float32(rng.uniform(0.03, 0.12))
     value = np.float32(rng.uniform(0.4, 0.75)) + fine + broad + sheen
-    tint = tone(rng, (20, 240), (0.0, 0.12), (0.95, 1.0)) if rng.random() < 0.8 else tone(rng, (20, 50), (0.25, 0.5), (0.9, 1.0))
+    tint = (
+        tone(rng, (20, 240), (0.0, 0.12), (0.95, 1.0))
+        if rng.random() < 0.8
+        else tone(rng, (20, 50), (0.25, 0.5), (0.9, 1.0))
+    )
     if rng.random() < 0.5:
         value = np.ascontiguousarray(value.T) if shape[0] == shape[1] else value
     return _lit(rng, value, tint * 0, tint)
 
 
 def wood(rng: np.random.Generator, shape: Shape) -> Scene:
-    xs, ys = _turn(rng, shape, 0.08)
+    _, ys = _turn(rng, shape, 0.08)
     bend = cloud(rng, shape, shape[0] * 0.4, 3) * np.float32(shape[0] * rng.uniform(0.02, 0.09))
     period = np.float32(shape[0] / rng.uniform(5, 22))
     rings = ((ys + bend) / period) % 1
@@ -70,7 +91,9 @@ def woven_fabric(rng: np.random.Generator, shape: Shape) -> Scene:
     warp, weft = np.abs(np.sin(np.pi * xs / period)), np.abs(np.sin(np.pi * ys / period))
     board = (np.floor(xs / period) + np.floor(ys / period)) % 2
     value = np.where(board > 0, warp * (0.55 + 0.45 * weft), weft * (0.55 + 0.45 * warp))
-    value = value * (1 + grain(rng, shape) * np.float32(0.08)) + cloud(rng, shape, period * 2, 4) * np.float32(0.03)
+    value = value * (1 + grain(rng, shape) * np.float32(0.08)) + cloud(rng, shape, float(period) * 2, 4) * np.float32(
+        0.03
+    )
     high = any_tone(rng, (0.35, 0.95))
     scene = _lit(rng, value, high * np.float32(rng.uniform(0.2, 0.6)), high)
     if rng.random() < 0.3:
@@ -112,7 +135,9 @@ def carpet(rng: np.random.Generator, shape: Shape) -> Scene:
     picture = ramp(value, high * 0.15, high)
     if rng.random() < 0.4:
         xs, _ = _turn(rng, shape)
-        stripe = (np.sin(xs * np.float32(2 * np.pi / (shape[0] / rng.uniform(2, 7)))) > rng.uniform(0, 0.8)).astype(np.float32)
+        stripe = (np.sin(xs * np.float32(2 * np.pi / (shape[0] / rng.uniform(2, 7)))) > rng.uniform(0, 0.8)).astype(
+            np.float32
+        )
         picture = over(picture, picture * other * 1.6, stripe)
     return Scene(picture, light_rad=light)
 
@@ -123,7 +148,7 @@ def paper(rng: np.random.Generator, shape: Shape) -> Scene:
     tint = tone(rng, (20, 60), (0.0, 0.35), (0.8, 1.05))
     scene = _lit(rng, value, tint * 0, tint)
     if rng.random() < 0.3:
-        xs, ys = _turn(rng, shape, 0.05)
+        _, ys = _turn(rng, shape, 0.05)
         step = np.float32(shape[0] / rng.uniform(6, 16))
         lines = (np.abs((ys / step) % 1 - 0.5) < 1.0 / step).astype(np.float32)
         scene.colour = over(scene.colour, any_tone(rng, (0.2, 0.7)), lines * np.float32(rng.uniform(0.3, 0.8)))
@@ -145,7 +170,7 @@ def ceramic_tile(rng: np.random.Generator, shape: Shape) -> Scene:
     value = 0.9 + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.04) + slopes(height, light) * np.float32(0.3)
     specks = cloud(rng, shape, max(shape[0] / 110, 1.4)) > rng.uniform(2.4, 4.5)
     value = value - cv2.blur(specks.astype(np.float32), (3, 3)) * np.float32(rng.uniform(0.1, 0.35))
-    grout = tone(rng, (20, 60), (0, 0.2), (0.25, 0.8)) * (1 + grain(rng, shape)[..., None] * np.float32(0.05))
+    grout = tone(rng, (20, 60), (0, 0.2), (0.25, 0.8)) * (1 + three(grain(rng, shape)) * np.float32(0.05))
     return Scene(over(grout, ramp(value, glaze * 0, glaze), cover), light_rad=light)
 
 
@@ -182,10 +207,10 @@ def painted_panel(rng: np.random.Generator, shape: Shape) -> Scene:
     high = hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.95), rng.uniform(0.3, 1.0))
     scene = _lit(rng, value, high * 0, high, light)
     if rng.random() < 0.6:
-        xs, ys = _turn(rng, shape, 0.5)
+        _, ys = _turn(rng, shape, 0.5)
         centre, width = rng.uniform(0.1, 0.9) * shape[0], shape[0] * rng.uniform(0.02, 0.12)
         bar = np.exp(-((ys - centre + peel * np.float32(shape[0] * 0.004)) ** 2) / np.float32(2 * width**2))
-        scene.colour = scene.colour + bar[..., None] * np.float32(rng.uniform(0.05, 0.3))
+        scene.colour = scene.colour + three(bar) * np.float32(rng.uniform(0.05, 0.3))
     return scene
 
 
@@ -201,7 +226,7 @@ def wire_mesh(rng: np.random.Generator, shape: Shape) -> Scene:
     front_a = np.where(wire_b > 0, round_a > round_b, True)
     value = np.where((wire_a > 0) & front_a, round_a, round_b) * np.float32(0.5) + np.float32(0.3)
     metal = tone(rng, (20, 220), (0.0, 0.3), (0.6, 1.0))
-    floor = any_tone(rng, (0.03, 0.35)) * (1 + clouds(rng, shape, shape[0] * 0.2)[..., None] * np.float32(0.08))
+    floor = any_tone(rng, (0.03, 0.35)) * (1 + three(clouds(rng, shape, shape[0] * 0.2)) * np.float32(0.08))
     return Scene(over(floor, ramp(value, metal * 0.1, metal), np.maximum(wire_a, wire_b)), light_rad=_light(rng))
 
 
@@ -211,7 +236,11 @@ def marble(rng: np.random.Generator, shape: Shape) -> Scene:
         low, high = high, low * 0.5
     field = clouds(rng, shape, shape[0] * rng.uniform(0.2, 0.5), 5, 0.55)
     vein = np.exp(-np.abs(field) * np.float32(rng.uniform(10, 40))) * np.float32(rng.uniform(0.2, 0.7))
-    value = 0.9 - vein * (cloud(rng, shape, shape[0] * 0.3) * 0.5 + 0.7) + clouds(rng, shape, shape[0] * 0.1) * np.float32(0.04)
+    value = (
+        0.9
+        - vein * (cloud(rng, shape, shape[0] * 0.3) * 0.5 + 0.7)
+        + clouds(rng, shape, shape[0] * 0.1) * np.float32(0.04)
+    )
     return _lit(rng, value, low, high)
 
 
@@ -219,7 +248,7 @@ def granite(rng: np.random.Generator, shape: Shape) -> Scene:
     _, labels = cells(rng, shape, max(shape[0] / rng.uniform(40, 110), 2.2))
     palette = np.stack([any_tone(rng, (0.1, 0.9)) for _ in range(4)]) * 0.5 + any_tone(rng, (0.3, 0.8)) * 0.5
     chosen = palette[rng.integers(0, 4, int(labels.max()) + 1)]
-    picture = chosen[labels] * (1 + clouds(rng, shape, shape[0] * 0.02)[..., None] * np.float32(0.07))
+    picture = chosen[labels] * (1 + three(clouds(rng, shape, shape[0] * 0.02)) * np.float32(0.07))
     return Scene(picture.astype(np.float32), light_rad=_light(rng))
 
 
@@ -232,14 +261,19 @@ def perforated_sheet(rng: np.random.Generator, shape: Shape) -> Scene:
     far = np.hypot(((xs / period) % 1 - 0.5) * period, ((ys / period) % 1 - 0.5) * period)
     inside = far - period * np.float32(rng.uniform(0.18, 0.36))
     sheet = brushed_metal(rng, shape).colour if rng.random() < 0.6 else moulded_plastic(rng, shape).colour
-    rim = slopes(np.clip(inside, 0, 3), light)[..., None] * np.float32(0.25)
+    rim = three(slopes(np.clip(inside, 0, 3), light)) * np.float32(0.25)
     return Scene(over(any_tone(rng, (0.0, 0.25)) + rim * 0, sheet + rim, np.clip(inside + 0.5, 0, 1)), light_rad=light)
 
 
 def cardboard(rng: np.random.Generator, shape: Shape) -> Scene:
     xs, _ = _turn(rng, shape, 0.05)
     flute = np.sin(xs * np.float32(2 * np.pi / (shape[0] / rng.uniform(12, 40)))) * np.float32(rng.uniform(0.0, 0.05))
-    value = 0.75 + flute + streaks(rng, shape, 9, 2) * np.float32(0.025) + clouds(rng, shape, shape[0] * 0.1) * np.float32(0.03)
+    value = (
+        0.75
+        + flute
+        + streaks(rng, shape, 9, 2) * np.float32(0.025)
+        + clouds(rng, shape, shape[0] * 0.1) * np.float32(0.03)
+    )
     specks = cloud(rng, shape, max(shape[0] / 120, 1.3), 2) > 3.0
     tint = tone(rng, (24, 38), (0.3, 0.55), (0.7, 0.95))
     return _lit(rng, value - specks * np.float32(0.12), tint * 0, tint)
@@ -253,9 +287,9 @@ def printed_label(rng: np.random.Generator, shape: Shape) -> Scene:
         height = rng.uniform(0.03, 0.12)
         _print_row(rng, sheet, y, height)
         y += height + rng.uniform(0.02, 0.06)
-    sheet = cv2.blur(sheet, (3, 3))
-    fibre = 1 + clouds(rng, shape, shape[0] * 0.05)[..., None] * np.float32(0.02)
-    return Scene(over(base * fibre, ink, sheet.astype(np.float32) / 255), light_rad=_light(rng))
+    ink_px = plane(cv2.blur(sheet, (3, 3))) / 255
+    fibre = 1 + three(clouds(rng, shape, shape[0] * 0.05)) * np.float32(0.02)
+    return Scene(over(base * fibre, ink, ink_px), light_rad=_light(rng))
 
 
 def _print_row(rng: np.random.Generator, sheet: np.ndarray, y: float, height: float) -> None:
@@ -290,7 +324,9 @@ def carbon_fibre(rng: np.random.Generator, shape: Shape) -> Scene:
     over_weft = (column + row) % 4 < 2
     phase = np.where(over_weft, xs, ys) / period % 1 - 0.5
     sheen = np.where(over_weft, np.float32(rng.uniform(0.5, 0.8)), np.float32(rng.uniform(0.15, 0.4)))
-    value = sheen * (1 - phase**2 * 2) + np.where(over_weft, streaks(rng, shape, 9), streaks(rng, shape, 1, 9)) * np.float32(0.05)
+    value = sheen * (1 - phase**2 * 2) + np.where(
+        over_weft, streaks(rng, shape, 9), streaks(rng, shape, 1, 9)
+    ) * np.float32(0.05)
     value = value + cloud(rng, shape, shape[0] * 0.5) * np.float32(0.05)
     high = tone(rng, (180, 260), (0.0, 0.2), (0.4, 0.7))
     return _lit(rng, value, high * 0.12, high)
@@ -299,7 +335,7 @@ def carbon_fibre(rng: np.random.Generator, shape: Shape) -> Scene:
 def honeycomb(rng: np.random.Generator, shape: Shape) -> Scene:
     cell = shape[0] / rng.uniform(7, 16)
     distance, labels = cells(rng, shape, cell, 0.04)
-    wall = cv2.dilate(labels.astype(np.float32), None) != labels
+    wall = cv2.dilate(labels.astype(np.float32), np.ones((3, 3), np.uint8)) != labels
     cover = cv2.GaussianBlur(wall.astype(np.float32), (0, 0), 0.8)
     wall_colour, floor = tone(rng, (20, 220), (0.0, 0.5), (0.6, 1.0)), any_tone(rng, (0.05, 0.4))
     value = 1.1 - distance * np.float32(0.9 / cell) + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.08)
@@ -317,6 +353,90 @@ def solar_cell(rng: np.random.Generator, shape: Shape) -> Scene:
     bus = np.abs((xs / np.float32(shape[0] / rng.uniform(2, 4))) % 1 - 0.5) < 0.02
     lines = np.maximum(finger * np.float32(0.4), bus * np.float32(0.95))
     return Scene(over(picture, hsv(210, 0.05, 0.8), cv2.blur(lines, (3, 3))), light_rad=_light(rng))
+
+
+def knitwear(rng: np.random.Generator, shape: Shape) -> Scene:
+    """Rows of V-shaped stitches."""
+    xs, ys = _turn(rng, shape, 0.1)
+    period = np.float32(shape[0] / rng.uniform(10, 24))
+    column = (xs / period) % 1 - 0.5
+    row = ((ys + np.abs(column) * period * np.float32(0.9)) / (period * np.float32(0.7))) % 1
+    loop = np.sin(np.pi * row) * np.cos(np.pi * (np.abs(column) - 0.25) * 1.8)
+    value = 0.35 + 0.55 * loop + grain(rng, shape) * np.float32(0.05)
+    value = value + cloud(rng, shape, shape[0] * 0.3) * np.float32(0.04)
+    yarn = any_tone(rng, (0.35, 1.0))
+    return _lit(rng, value, yarn * 0.1, yarn)
+
+
+def crumpled_foil(rng: np.random.Generator, shape: Shape) -> Scene:
+    """Facets that each catch the light differently."""
+    light = _light(rng)
+    folds = clouds(rng, shape, shape[0] * rng.uniform(0.08, 0.25), 3)
+    height = np.abs(folds) * np.float32(shape[0] * rng.uniform(0.02, 0.06))
+    value = 0.55 + np.clip(slopes(height, light) * np.float32(0.5), -0.4, 0.45)
+    tint = (
+        tone(rng, (20, 230), (0.0, 0.1), (0.85, 1.0))
+        if rng.random() < 0.7
+        else tone(rng, (35, 50), (0.4, 0.6), (0.9, 1))
+    )
+    return _lit(rng, value + grain(rng, shape) * np.float32(0.01), tint * 0, tint, light)
+
+
+def brickwork(rng: np.random.Generator, shape: Shape) -> Scene:
+    """Courses of bricks with mortar, each brick of its own shade."""
+    light = _light(rng)
+    xs, ys = _turn(rng, shape, 0.03)
+    high = np.float32(shape[0] / rng.uniform(5, 11))
+    wide = high * np.float32(rng.uniform(2.0, 3.0))
+    row = np.floor(ys / high)
+    xs = xs + (row % 2) * wide / 2
+    number = (row * 37 + np.floor(xs / wide) * 11).astype(np.int64) % 256
+    far_x, far_y = np.abs((xs / wide) % 1 - 0.5) * wide, np.abs((ys / high) % 1 - 0.5) * high
+    inside = np.minimum(wide / 2 - far_x, high / 2 - far_y) - high * np.float32(0.06)
+    shade = plane(rng.normal(0.75, 0.08, 256))[number] + clouds(rng, shape, float(high), 4, 0.6) * np.float32(0.06)
+    shade = shade + slopes(np.clip(inside, -1, 2), light) * np.float32(0.25)
+    clay = tone(rng, (5, 30), (0.2, 0.7), (0.5, 0.95))
+    mortar = tone(rng, (20, 60), (0, 0.2), (0.4, 0.8)) * (1 + three(grain(rng, shape)) * np.float32(0.06))
+    return Scene(over(mortar, ramp(shade, clay * 0, clay), np.clip(inside + 0.5, 0, 1)), light_rad=light)
+
+
+def cork(rng: np.random.Generator, shape: Shape) -> Scene:
+    """Pressed granules with dark gaps."""
+    distance, labels = cells(rng, shape, max(shape[0] / rng.uniform(14, 40), 3.0))
+    shades = plane(rng.normal(0.75, 0.1, int(labels.max()) + 1))[labels]
+    gaps = cloud(rng, shape, max(shape[0] / 60, 2)) > rng.uniform(1.5, 2.4)
+    value = shades - distance * np.float32(0.01) - gaps * np.float32(0.25) + grain(rng, shape) * np.float32(0.04)
+    tint = tone(rng, (22, 36), (0.35, 0.6), (0.6, 0.95))
+    return _lit(rng, plane(cv2.blur(value, (3, 3))), tint * 0, tint)
+
+
+def slotted_grille(rng: np.random.Generator, shape: Shape) -> Scene:
+    """A panel with rows of long slots."""
+    light = _light(rng)
+    xs, ys = _turn(rng, shape, 0.08)
+    pitch_y, pitch_x = np.float32(shape[0] / rng.uniform(6, 16)), np.float32(shape[0] / rng.uniform(1.2, 4))
+    row = np.floor(ys / pitch_y)
+    xs = xs + (row % 2) * pitch_x * np.float32(rng.choice((0.0, 0.5)))
+    u, v = ((xs / pitch_x) % 1 - 0.5) * pitch_x, ((ys / pitch_y) % 1 - 0.5) * pitch_y
+    half_y = pitch_y * np.float32(rng.uniform(0.18, 0.34))
+    slot = np.hypot(np.clip(np.abs(u) - pitch_x * np.float32(0.38), 0, None), v) - half_y
+    sheet = (painted_panel if rng.random() < 0.5 else brushed_metal)(rng, shape).colour
+    rim = three(slopes(np.clip(slot, 0, 3), light)) * np.float32(0.25)
+    return Scene(over(any_tone(rng, (0.0, 0.2)), sheet + rim, np.clip(slot + 0.5, 0, 1)), light_rad=light)
+
+
+def frosted_glass(rng: np.random.Generator, shape: Shape) -> Scene:
+    """A smooth plate with soft reflections of what stands around."""
+    base = any_tone(rng, (0.25, 0.9))
+    value = 0.8 + cloud(rng, shape, shape[0] * 0.8) * np.float32(0.12) + grain(rng, shape) * np.float32(0.006)
+    scene = _lit(rng, value, base * 0.2, base)
+    for _ in range(int(rng.integers(1, 4))):
+        xs, _ = _turn(rng, shape, 0.6)
+        left, width = rng.uniform(-0.1, 0.9) * shape[0], rng.uniform(0.03, 0.3) * shape[0]
+        soft = np.float32(rng.uniform(1, 20))
+        bar = np.clip((xs - np.float32(left)) / soft, 0, 1) * np.clip((np.float32(left + width) - xs) / soft, 0, 1)
+        scene.colour = scene.colour + three(bar) * np.float32(rng.uniform(-0.1, 0.2))
+    return scene
 
 
 FLAT_SURFACES = {
@@ -342,4 +462,10 @@ FLAT_SURFACES = {
     "carbon fibre": carbon_fibre,
     "honeycomb panel": honeycomb,
     "solar cell": solar_cell,
+    "knitwear": knitwear,
+    "crumpled foil": crumpled_foil,
+    "brickwork": brickwork,
+    "cork": cork,
+    "slotted grille": slotted_grille,
+    "frosted glass": frosted_glass,
 }

@@ -1,12 +1,13 @@
 """CLIP as open_clip has it, read for patch tokens: BGR pictures and sentences -> stage tokens and text features.
 
-The model is `open_clip.model.CLIP`. Two things are ours, both options of the bundle: a residual convolutional stem in place
-of the patch convolution, and a stride-4 detail map that joins the stem's features with the last block's tokens.
+The model is `open_clip.model.CLIP`. Two things are ours, both options of the bundle: a residual convolutional stem in
+place of the patch convolution, and a stride-4 detail map that joins the stem's features with the last block's tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -79,7 +80,7 @@ class ClipConfig:
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
-        """Channels of each map `ClipEncoder.stages` hands out, in its order: the detail map's first where there is one."""
+        """Channels of each map that `ClipEncoder.stages` hands out, in its order: the detail map's, if any, first."""
         detail = (self.detail_width,) if self.detail_width else ()
         return detail + (self.vision.width,) * len(self.stages)
 
@@ -141,7 +142,7 @@ class ConvStem(nn.Module):
         self.project = nn.Conv2d(width, width, kernel_size=1)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) -> features at strides 4, 8 and 16: (B, c4, H/4, W/4), (B, c8, H/8, W/8), (B, width, H/16, W/16)."""
+        """(B, 3, H, W) -> (B, c4, H/4, W/4), (B, c8, H/8, W/8), (B, width, H/16, W/16): strides 4, 8 and 16."""
         x4 = self.block_4(F.relu(self.to_4(F.relu(self.to_2(images)))))
         x8 = self.block_8(F.relu(self.to_8(x4)))
         return x4, x8, self.project(self.block_16(F.relu(self.to_16(x8))))
@@ -151,7 +152,7 @@ class ConvStem(nn.Module):
 
 
 class DetailBranch(nn.Module):
-    """Stride-4 map from the stem's features and the last block's tokens, joined top down as in FPN (arXiv 1612.03144)."""
+    """Stride-4 map of the stem's features and the last block's tokens, joined top down (FPN, arXiv 1612.03144)."""
 
     def __init__(self, stem_widths: tuple[int, int, int], width: int, detail_width: int) -> None:
         super().__init__()
@@ -196,6 +197,11 @@ def build_clip(config: ClipConfig) -> nn.Module:
     return cast(nn.Module, clip)
 
 
+@cache
+def _tokenizer(context_length: int) -> SimpleTokenizer:
+    return SimpleTokenizer(context_length=context_length)
+
+
 class ClipEncoder(nn.Module):
     """Patch tokens of chosen blocks and text features of one CLIP; gradients flow, callers switch them off."""
 
@@ -204,7 +210,7 @@ class ClipEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.clip: Any = build_clip(config) if clip is None else clip
-        self._tokenize = SimpleTokenizer(context_length=config.text.context_length)
+        self._tokenize = _tokenizer(config.text.context_length)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 
@@ -218,17 +224,17 @@ class ClipEncoder(nn.Module):
         return (images.float() / 255 - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
     def preprocess(self, image_bgr: NDArray[np.uint8], size_px: int) -> Tensor:
-        """(H, W, 3) uint8 BGR -> (1, 3, S, S) float, normalised; stretched to the square by antialiased bicubic (PIL's)."""
+        """(H, W, 3) uint8 BGR -> (1, 3, S, S) float, normalised; stretched to the square by antialiased bicubic."""
         rgb = torch.from_numpy(np.ascontiguousarray(image_bgr[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
         if rgb.shape[-2:] != (size_px, size_px):
             rgb = F.interpolate(rgb, (size_px, size_px), mode="bicubic", antialias=True)
         return self.normalise(rgb)
 
     def stages(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) normalised -> (B, h, w, C) tokens of each chosen block, in one pass that ends at the last of them.
+        """(B, 3, H, W) normalised -> (B, h, w, C) tokens of each chosen block, in one pass that ends at the last one.
 
-        H and W are any multiples of the patch size; h = H / patch, w = W / patch. The tokens are the blocks' plain outputs:
-        the last before ln_post and projection. Where the config has a detail map it comes first: (B, H/4, W/4, Cd).
+        H and W are any multiples of the patch size; h = H / patch, w = W / patch. The tokens are the blocks' plain
+        outputs: the last before ln_post and projection. The detail map, if any, comes first: (B, H/4, W/4, Cd).
         """
         x, stem = self._embed(images)
         _, blocks = self._blocks(x, stop_early=True)
@@ -246,7 +252,7 @@ class ClipEncoder(nn.Module):
         return cast(Tensor, self.clip.encode_text(self._tokenize(sentences).to(self.device)))
 
     def _embed(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """(B, 3, H, W) -> tokens into the first block (B, 1 + h*w, C), and the stem's stride-4 and stride-8 features."""
+        """(B, 3, H, W) -> tokens into the first block (B, 1 + h*w, C); the stem's features at strides 4 and 8."""
         visual, patch_px = self.clip.visual, self.config.vision.patch_size
         if images.shape[-2] % patch_px or images.shape[-1] % patch_px:
             raise ValueError(f"pictures are {tuple(images.shape[-2:])} px, not multiples of the patch ({patch_px} px)")
@@ -279,7 +285,7 @@ class ClipEncoder(nn.Module):
 
     def _stages(self, images: Tensor, blocks: list[Tensor], stem: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
         rows, columns = (side // self.config.vision.patch_size for side in images.shape[-2:])
-        grids = tuple(tokens[:, 1:].unflatten(1, (rows, columns)) for tokens in blocks)
+        grids = tuple(tokens[:, 1:].reshape(len(tokens), rows, columns, -1) for tokens in blocks)
         if not self.config.detail_width or stem is None:
             return grids
         return (self.clip.visual.detail(*stem, grids[-1]), *grids)

@@ -22,7 +22,7 @@ class Detection:
 
 
 def detection(truth: ArrayLike, scores: ArrayLike) -> Detection:
-    """Labels (true = defective) and scores of one shape, pixels or pictures -> the three metrics; one sort, O(n log n)."""
+    """Labels (true = defective) and scores of one shape, pixels or pictures -> the three metrics, by one sort."""
     true_positives, false_positives = _counts(np.asarray(truth).ravel().astype(bool), np.asarray(scores).ravel())
     positives, negatives = true_positives[-1], false_positives[-1]
     if positives == 0:

@@ -1,13 +1,13 @@
 """Multi-level mask-guided refinement (ClipSAM, arXiv 2401.12665): rough map + SAM's masks -> final map and defects.
 
-ClipSAM: final = Norm(O + sum of mask x confidence over areas and levels). Norm is fixed here, never per picture: the sum
-is divided by the largest value it can take at that pixel, so scores of different pictures compare. A pixel that no
-area speaks about can at most reach 1 and keeps O.
+ClipSAM: final = Norm(O + sum of mask x confidence over areas and levels). Norm is fixed here, never per picture: the
+sum is divided by the largest value it can take at that pixel, 1 + the confidences of the masks that speak about it,
+so scores of different pictures compare. A pixel that no area speaks about keeps O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from shared.vision.regions import Area, find_areas, longest_side_px, points_inside
 
-# (boxes (N, 4) XYXY, points (N, m, 2) XY, labels (N, m)) -> masks (N, 3, H, W) bool, confidences (N, 3) in 0..1
+# boxes (N, 4) XYXY, points (N, m, 2) XY, heat (H, W) = rough map less its threshold
+# -> for each prompt its masks (3, H, W) bool and their confidences (3,) in 0..1
 Segment = Callable[
-    [NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]], tuple[NDArray[np.bool_], NDArray[np.float32]]
+    [NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    Iterable[tuple[NDArray[np.bool_], NDArray[np.float32]]],
 ]
 
 
@@ -42,10 +44,11 @@ class Defect:
 
 
 def refine_map(
-    rough: NDArray[np.float32], areas: Sequence[Area], segment: Segment, config: MmrConfig
+    rough: NDArray[np.float32], areas: Sequence[Area], segment: Segment, *, threshold: float, config: MmrConfig
 ) -> NDArray[np.float32]:
-    """Rough map (H, W) float32 0..1 and its areas -> final map (H, W) float32 0..1. No area: the rough map, no SAM call.
+    """Rough map (H, W) float32 0..1 and its areas above the threshold -> final map, alike.
 
+    No area: the rough map itself, no SAM call.
     Where areas overlap, the larger value stands: what one area calls a defect is not voted away by its neighbour.
     """
     asked = list(areas[: config.max_areas])
@@ -53,11 +56,10 @@ def refine_map(
         return rough
     boxes = np.array([area.box_px for area in asked], dtype=np.float32)
     points = np.stack([points_inside(area, rough, config.points_per_area) for area in asked])
-    masks, confidences = segment(boxes, points, np.ones(points.shape[:2], dtype=np.int64))
     final = rough.copy()
     spoken = np.zeros(rough.shape, dtype=bool)
-    for area, levels, weights in zip(asked, masks, confidences, strict=True):
-        voice = _fuse(rough, area, levels, weights, config.agreement_floor)
+    for area, (masks, confidences) in zip(asked, segment(boxes, points, rough - np.float32(threshold)), strict=True):
+        voice = _fuse(rough, area, masks, confidences, config.agreement_floor)
         if voice is not None:
             scope, values = voice
             final[scope] = np.where(spoken[scope], np.maximum(final[scope], values), values)
@@ -68,19 +70,19 @@ def refine_map(
 def _fuse(
     rough: NDArray[np.float32],
     area: Area,
-    levels: NDArray[np.bool_],
+    masks: NDArray[np.bool_],
     confidences: NDArray[np.float32],
     agreement_floor: float,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
-    """(O + sum of mask x confidence) / (1 + sum of confidence) over the area and its masks; None: the rough map stays."""
+    """(O + sum of mask x confidence) / (1 + sum of confidence) over the area and its masks; None: O stays."""
     scope = np.zeros(rough.shape, dtype=bool)
     scope[area.window] = area.mask
-    agreeing = [level for level in range(len(levels)) if _iou(scope, levels[level]) >= agreement_floor]
+    agreeing = [level for level in range(len(masks)) if _iou(scope, masks[level]) >= agreement_floor]
     weight = float(confidences[agreeing].sum())
     if weight <= 0.0:
         return None
-    votes = np.tensordot(confidences[agreeing], levels[agreeing].astype(np.float32), axes=1)
-    scope |= levels[agreeing].any(axis=0)
+    votes = np.tensordot(confidences[agreeing], masks[agreeing].astype(np.float32), axes=1)
+    scope |= masks[agreeing].any(axis=0)
     return scope, ((rough + votes) / (1.0 + weight))[scope].astype(np.float32)
 
 

@@ -1,7 +1,7 @@
 """The prompt ensemble: an object's name -> two text features, normal and abnormal.
 
-States and templates are the family's (WinCLIP, arXiv 2303.14814; APRIL-GAN, arXiv 2305.17382; METHOD.md 1 [V]): 7 normal
-states x 35 templates and 5 abnormal states x 35 templates.
+States and templates are those of the family (WinCLIP, arXiv 2303.14814; APRIL-GAN, arXiv 2305.17382): 7 normal states
+x 35 templates and 5 abnormal states x 35 templates.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def sentences(object_name: str, states: tuple[str, ...]) -> list[str]:
 
 
 def text_features(encode_text: EncodeText, object_name: str, *, batch: int = 128) -> Tensor:
-    """Object name in words -> (2, Ct): normal, abnormal; each sentence normalised, averaged per group, normalised again."""
+    """Object name in words -> (2, Ct): normal, abnormal. Sentences are normalised, averaged, normalised again."""
     return torch.stack([_ensemble(encode_text, sentences(object_name, group), batch) for group in STATES])
 
 

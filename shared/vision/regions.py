@@ -25,7 +25,7 @@ class Area:
 
 
 def find_areas(anomaly_map: NDArray[np.float32], *, threshold: float, min_area_px: int) -> list[Area]:
-    """8-connected areas of a (H, W) map strictly above the threshold and at least ``min_area_px`` large, largest first."""
+    """8-connected areas of a (H, W) map above the threshold and at least ``min_area_px`` large, largest first."""
     hot = (anomaly_map > threshold).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(hot, connectivity=8)
     areas = []

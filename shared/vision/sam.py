@@ -1,31 +1,38 @@
 """Stage two's model: one picture is encoded once, then box and point prompts -> three masks with a confidence each.
 
 The classes are segment_anything's own (Kirillov et al., arXiv 2304.02643). Two declared options make a small one
-useful: ``stem="conv"`` puts residual convolutions in the place of the 16-px patch projection, and ``detail=True`` adds
-the stem's stride-4 features to the decoder's upscaled embedding, as HQ-SAM does (arXiv 2306.01567, section 3.2).
+useful: ``stem="conv"`` puts residual convolutions in the place of the 16-px patch projection, and ``detail_width`` adds
+stride-4 maps to the decoder's upscaled embedding: of the stem, as HQ-SAM does (arXiv 2306.01567, section 3.2), and of
+the mask prompt, so that a small SAM starts from the rough map instead of an empty mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Literal, cast
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import (  # type: ignore[import-untyped]
+from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
     PromptEncoder,
     Sam,
     TwoWayTransformer,
 )
-from segment_anything.utils.transforms import ResizeLongestSide  # type: ignore[import-untyped]
+from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shared.errors import BundleError
+from shared.vision.clip import ConvStem, DetailBranch
+
+DECODER_STRIDE_PX = 4  # canvas pixels per pixel of the mask logits of a SAM with a detail map
 LEVELS = 3  # whole, part, sub-part: SAM's multi-mask output
 
 
@@ -47,8 +54,8 @@ class SamConfig:
     decoder_mlp_dim: int = 2048
     iou_head_dim: int = 256
     stem: Literal["patch", "conv"] = "patch"
-    stem_width: int = 32  # channels at stride 4; only with stem="conv"
-    detail: bool = False  # stride-4 features of the conv stem join the decoder
+    stem_widths: tuple[int, int, int] = (16, 32, 64)  # channels at strides 2, 4 and 8; only with stem="conv"
+    detail_width: int = 0  # channels of the stride-4 map that joins the decoder; 0 = none; needs stem="conv"
 
 
 SAM_CONFIGS = MappingProxyType(
@@ -69,67 +76,31 @@ SAM_CONFIGS = MappingProxyType(
             decoder_mlp_dim=256,
             iou_head_dim=128,
             stem="conv",
-            detail=True,
+            detail_width=32,
         ),
     }
 )
 
 
-class _Residual(nn.Module):
-    """Two 3x3 convolutions beside an identity: (B, C, h, w) -> (B, C, h, w)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.body(x))
-
-
-def _halve(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
-
-
-class ConvStem(nn.Module):
-    """Residual convolutions: (B, 3, H, W) -> features at stride 4 (B, S, H/4, W/4), tokens (B, C, H/16, W/16)."""
-
-    def __init__(self, width: int, stem_width: int) -> None:
-        super().__init__()
-        s = stem_width
-        self.to_stride_4 = nn.Sequential(_halve(3, s // 2), _halve(s // 2, s), _Residual(s), _Residual(s))
-        self.to_stride_16 = nn.Sequential(_halve(s, 2 * s), _Residual(2 * s), _halve(2 * s, width), _Residual(width))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        detail = self.to_stride_4(images)
-        return detail, self.to_stride_16(detail)
-
-
 class StemImageEncoder(ImageEncoderViT):  # type: ignore[misc]
-    """segment_anything's image encoder behind a :class:`ConvStem`; also hands out the stem's stride-4 features."""
+    """segment_anything's image encoder behind a :class:`ConvStem`; also hands out a stride-4 detail map."""
 
-    def __init__(self, *, stem_width: int, width: int, **vit: object) -> None:
+    def __init__(self, *, stem_widths: tuple[int, int, int], detail_width: int, width: int, **vit: object) -> None:
         super().__init__(embed_dim=width, **vit)
-        self.patch_embed = ConvStem(width, stem_width)
+        self.patch_embed = ConvStem(stem_widths, width)
+        self.detail = DetailBranch(stem_widths, width, detail_width) if detail_width else None
 
-    def encode(self, images: Tensor, corner: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor]:
+    def encode(self, images: Tensor, corner: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) normalised -> embedding (B, D, H/16, W/16), detail (B, S, H/4, W/4).
 
         A picture smaller than the canvas is a crop of it whose upper left token stands at ``corner`` (row, column).
         """
-        detail, tokens = self.patch_embed(images)
-        top, left = corner
-        rows, columns = tokens.shape[-2:]
-        x = tokens.permute(0, 2, 3, 1) + self.pos_embed[:, top : top + rows, left : left + columns]
+        x4, x8, x16 = self.patch_embed.features(images)
+        (top, left), (rows, columns) = corner, x16.shape[-2:]
+        x = x16.permute(0, 2, 3, 1) + self.pos_embed[:, top : top + rows, left : left + columns]
         for block in self.blocks:
             x = block(x)
+        detail = None if self.detail is None else self.detail(x4, x8, x).permute(0, 3, 1, 2)
         return self.neck(x.permute(0, 3, 1, 2)), detail
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,31 +108,51 @@ class StemImageEncoder(ImageEncoderViT):  # type: ignore[misc]
 
 
 class DetailMaskDecoder(MaskDecoder):  # type: ignore[misc]
-    """segment_anything's mask decoder whose upscaled embedding is joined with stride-4 features of the image."""
+    """segment_anything's mask decoder with stride-4 maps of image and mask prompt added to its upscaled embedding."""
 
-    def __init__(self, *, transformer_dim: int, detail_dim: int, **decoder: object) -> None:
+    def __init__(self, *, transformer_dim: int, detail_width: int, **decoder: object) -> None:
         super().__init__(transformer_dim=transformer_dim, **decoder)
         mask_dim = transformer_dim // 8  # MaskDecoder's own width after upscaling
-        self.detail_projection = nn.Conv2d(detail_dim, mask_dim, 1)
-        self.detail_fusion = nn.Sequential(nn.GELU(), nn.Conv2d(mask_dim, mask_dim, 3, padding=1))
+        self.detail_projection = nn.Conv2d(detail_width, mask_dim, 1)
+        self.prompt_projection = nn.Conv2d(1, mask_dim, 3, padding=1)
+        self.detail_fusion = nn.Sequential(
+            nn.GELU(),
+            nn.Conv2d(mask_dim, mask_dim, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(mask_dim, mask_dim, 3, padding=1),
+        )
 
     def predict(
-        self, embedding: Tensor, detail: Tensor, pe: Tensor, sparse: Tensor, dense: Tensor
+        self, embedding: Tensor, detail: Tensor, pe: Tensor, sparse: Tensor, dense: Tensor, mask_prompts: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One prompt per row; embedding and detail have one row, or as many as there are prompts.
 
-        embedding (1|N, D, h, w), detail (1|N, S, 4h, 4w), pe (1, D, h, w), sparse (N, m, D), dense (N, D, h, w)
-        -> mask logits (N, 3, 4h, 4w), predicted IoU (N, 3).
+        embedding (1|N, D, h, w), detail (1|N, S, 4h, 4w), pe (1, D, h, w), sparse (N, m, D), dense (N, D, h, w),
+        mask_prompts (N, 1, 4h, 4w) -> mask logits (N, 3, 4h, 4w), predicted IoU (N, 3).
         """
         tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(sparse), -1, -1)
         src = embedding + dense
         n, d, h, w = src.shape
         hs, src = self.transformer(src, pe.expand(n, -1, -1, -1), torch.cat([tokens, sparse], dim=1))
-        upscaled = self.output_upscaling(src.transpose(1, 2).reshape(n, d, h, w)) + self.detail_projection(detail)
+        upscaled = self.output_upscaling(src.transpose(1, 2).reshape(n, d, h, w))
+        upscaled = upscaled + self.detail_projection(detail) + self.prompt_projection(mask_prompts)
         upscaled = upscaled + self.detail_fusion(upscaled)  # (N, D/8, 4h, 4w)
         levels = range(1, self.num_mask_tokens)  # token 0 is SAM's single-mask output
         hyper = torch.stack([self.output_hypernetworks_mlps[i](hs[:, 1 + i]) for i in levels], dim=1)
         return torch.einsum("nkc,nchw->nkhw", hyper, upscaled), self.iou_prediction_head(hs[:, 0])[:, 1:]
+
+
+def mask_prompts(heat: Tensor, boxes: Tensor) -> Tensor:
+    """Heat (1|N, 4h, 4w) in -1..1 and boxes (N, 4) XYXY in canvas px (stride 4) -> SAM's mask prompts (N, 1, 4h, 4w).
+
+    Logits: inside the box 8 x heat + 1, outside -4. Without heat (all 0) that is the filled box.
+    """
+    rows, columns = heat.shape[-2:]
+    y = torch.arange(rows, device=heat.device)[:, None] + 0.5  # cell centres
+    x = torch.arange(columns, device=heat.device)[None] + 0.5
+    x0, y0, x1, y1 = (side[:, None, None] / DECODER_STRIDE_PX for side in boxes.unbind(1))
+    inside = (x > x0 - 1) & (x < x1 + 1) & (y > y0 - 1) & (y < y1 + 1)  # one cell of margin, for boxes within a cell
+    return torch.where(inside, 8.0 * heat + 1.0, -4.0)[:, None]
 
 
 def _image_encoder(config: SamConfig) -> ImageEncoderViT:
@@ -178,7 +169,9 @@ def _image_encoder(config: SamConfig) -> ImageEncoderViT:
         "out_chans": config.prompt_dim,
     }
     if config.stem == "conv":
-        return StemImageEncoder(stem_width=config.stem_width, width=config.width, **shape)
+        return StemImageEncoder(
+            stem_widths=config.stem_widths, detail_width=config.detail_width, width=config.width, **shape
+        )
     return ImageEncoderViT(embed_dim=config.width, **shape)
 
 
@@ -194,13 +187,15 @@ def _mask_decoder(config: SamConfig) -> MaskDecoder:
         "num_multimask_outputs": LEVELS,
         "iou_head_hidden_dim": config.iou_head_dim,
     }
-    return DetailMaskDecoder(detail_dim=config.stem_width, **shape) if config.detail else MaskDecoder(**shape)
+    if config.detail_width:
+        return DetailMaskDecoder(detail_width=config.detail_width, **shape)
+    return MaskDecoder(**shape)
 
 
 def build_sam(config: SamConfig) -> Sam:
-    """A SAM with fresh weights, in evaluation mode. ValueError when ``detail`` is asked without ``stem="conv"``."""
-    if config.detail and config.stem != "conv":
-        raise ValueError("SamConfig: detail=True needs stem='conv', since the detail comes from the convolutional stem")
+    """A SAM with fresh weights, in evaluation mode. BundleError where the config's fields do not fit each other."""
+    if config.detail_width and config.stem != "conv":
+        raise BundleError("detail_width needs stem 'conv': set the stem, or detail_width to 0, in the SAM config")
     grid = config.image_size_px // config.patch_size_px
     sam = Sam(
         image_encoder=_image_encoder(config),
@@ -236,8 +231,10 @@ class SamSession:
     def encode(self, image_bgr: NDArray[np.uint8]) -> SamEmbedding:
         """(H, W, 3) uint8 BGR -> its embedding; the longest side fills the canvas, the rest is padded."""
         rgb = torch.from_numpy(np.ascontiguousarray(image_bgr[..., ::-1])).to(self._sam.device)
-        scaled = self._resize.apply_image_torch(rgb.permute(2, 0, 1)[None].float())  # (1, 3, h, w)
-        input_hw, image_hw = (scaled.shape[2], scaled.shape[3]), (image_bgr.shape[0], image_bgr.shape[1])
+        image_hw = (image_bgr.shape[0], image_bgr.shape[1])
+        input_hw = self._resize.get_preprocess_shape(*image_hw, self._resize.target_length)
+        # not apply_image_torch: segment_anything 1.0 reads the batch axis as the height there
+        scaled = F.interpolate(rgb.permute(2, 0, 1)[None].float(), input_hw, mode="bilinear", antialias=True)
         canvas = self._sam.preprocess(scaled)
         encoder = self._sam.image_encoder
         if isinstance(self._sam.mask_decoder, DetailMaskDecoder):
@@ -252,26 +249,54 @@ class SamSession:
         boxes_px: NDArray[np.float32],
         points_px: NDArray[np.float32],
         labels: NDArray[np.int64],
+        heat: NDArray[np.float32] | None = None,
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """All prompts of one picture in one batch.
 
-        boxes_px (N, 4) XYXY, points_px (N, m, 2) XY, labels (N, m) with 1 = inside the object, 0 = outside, -1 = none
+        boxes_px (N, 4) XYXY, points_px (N, m, 2) XY, labels (N, m) with 1 = inside the object, 0 = outside, -1 = none;
+        heat (H, W) in -1..1, above 0 where the object is suspected: only a SAM with a detail map looks at it
         -> mask logits (N, 3, 4h, 4w) on the canvas (see :meth:`masks`), predicted IoU (N, 3) float32.
         """
-        device = self._sam.device
+        device, prompts, decoder = self._sam.device, self._sam.prompt_encoder, self._sam.mask_decoder
         boxes = torch.from_numpy(self._resize.apply_boxes(boxes_px, embedding.image_hw)).float().to(device)
         points = torch.from_numpy(self._resize.apply_coords(points_px, embedding.image_hw)).float().to(device)
-        prompts = self._sam.prompt_encoder
-        sparse, dense = prompts(points=(points, torch.from_numpy(labels).to(device)), boxes=boxes, masks=None)
-        decoder = self._sam.mask_decoder
-        if embedding.detail is not None:
-            logits, iou = decoder.predict(embedding.tokens, embedding.detail, prompts.get_dense_pe(), sparse, dense)
-        else:
+        asked = points, torch.from_numpy(labels).to(device)
+        if embedding.detail is None:
+            sparse, dense = prompts(points=asked, boxes=boxes, masks=None)
             logits, iou = decoder(embedding.tokens, prompts.get_dense_pe(), sparse, dense, multimask_output=True)
+        else:
+            maps = mask_prompts(self._on_canvas(heat, embedding), boxes)
+            sparse, dense = prompts(points=asked, boxes=boxes, masks=maps)
+            pe = prompts.get_dense_pe()
+            logits, iou = decoder.predict(embedding.tokens, embedding.detail, pe, sparse, dense, maps)
         return logits, cast("NDArray[np.float32]", iou.float().cpu().numpy())
+
+    def _on_canvas(self, heat: NDArray[np.float32] | None, embedding: SamEmbedding) -> Tensor:
+        """Heat (H, W) at the picture's size -> (1, 4h, 4w) on the canvas, 0 without heat and in the padding."""
+        rows, columns = self._sam.prompt_encoder.mask_input_size
+        canvas = np.zeros((rows, columns), dtype=np.float32)
+        if heat is not None:
+            stride = self._sam.image_encoder.img_size // rows
+            height, width = (max(1, round(side / stride)) for side in embedding.input_hw)
+            canvas[:height, :width] = cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(canvas)[None].to(self._sam.device)
 
     @torch.inference_mode()
     def masks(self, logits: Tensor, embedding: SamEmbedding) -> NDArray[np.bool_]:
-        """Mask logits (N, 3, 4h, 4w) of :meth:`decode` -> masks (N, 3, H, W) bool at the picture's size."""
-        full = self._sam.postprocess_masks(logits, embedding.input_hw, embedding.image_hw)
+        """Mask logits (3, 4h, 4w) of one prompt of :meth:`decode` -> masks (3, H, W) bool at the picture's size."""
+        full = self._sam.postprocess_masks(logits[None], embedding.input_hw, embedding.image_hw)[0]
         return cast("NDArray[np.bool_]", (full > self._sam.mask_threshold).cpu().numpy())
+
+    def segment(
+        self,
+        image_bgr: NDArray[np.uint8],
+        boxes_px: NDArray[np.float32],
+        points_px: NDArray[np.float32],
+        heat: NDArray[np.float32],
+    ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
+        """Picture, prompts as in :meth:`decode`, points inside -> for each masks (3, H, W), confidences (3,) 0..1."""
+        embedding = self.encode(image_bgr)
+        labels = np.ones(points_px.shape[:2], dtype=np.int64)
+        logits, iou = self.decode(embedding, boxes_px, points_px, labels, heat)
+        for one, confidences in zip(logits, iou.clip(0.0, 1.0), strict=True):
+            yield self.masks(one, embedding), confidences

@@ -14,8 +14,8 @@ TOP_PIXELS_MIN = 4  # a tiny map still needs several pixels to agree
 def picture_score(anomaly_map: NDArray[np.float32]) -> float:
     """(h, w) float32 in 0..1 -> score in 0..1: the mean of the top 0.1 % after light smoothing.
 
-    A function of this one map alone. Smoothing makes one hot pixel weigh little; shares instead of pixel counts make maps of
-    different sizes comparable.
+    A function of this one map alone. Smoothing makes one hot pixel weigh little; shares instead of pixel counts make
+    maps of different sizes comparable.
     """
     sigma_px = max(min(anomaly_map.shape) * SMOOTHING_SHARE, 0.5)
     smooth = cv2.GaussianBlur(anomaly_map, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)

@@ -1,6 +1,7 @@
 """UMCI, ClipSAM's head: stage tokens and two text features -> normal/abnormal logits per stage -> one anomaly map.
 
-ClipSAM, arXiv 2401.12665; METHOD.md 1 with its marks: [V] verified in public code, [M] from memory of the paper, [?] unknown.
+ClipSAM, arXiv 2401.12665. The paper has no public code, so constants are marked: [V] verified in public code of its
+relatives, [M] from memory of the paper, [?] unknown, ours = a choice of this project.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ class UmciConfig:
     pool_kernels: tuple[int, ...] = (3, 9)  # average pooling of the scale path [M, low]
     merge_kernel: int = 3  # 2-D convolution that ends the strip path and the scale path [M]
     mlp_ratio: float = 1.0  # hidden width of the fusion MLP over C [?]
-    logit_scale: float = 10.0  # initial factor of the pixel-text cosine; learnt. CLIP's own is 100 [V]; ours is softer
-    stage_weights: tuple[float, ...] = ()  # weight of each stage's map in the rough map; () = equal, as the paper [M]
+    logit_scale: float = 10.0  # ours: initial factor of the pixel-text cosine, then learnt; CLIP's own is 100 [V]
+    stage_weights: tuple[
+        float, ...
+    ] = ()  # ours: weight of each stage's map in the rough map; () = equal, as the paper [M]
 
     def __post_init__(self) -> None:
         """Raise BundleError where the fields do not fit each other."""
@@ -61,7 +64,8 @@ class StripPath(nn.Module):
         rows = attend(self.rows(pixels.mean(2).transpose(1, 2)).transpose(1, 2), text)  # (B, h, C)
         columns = attend(self.columns(pixels.mean(1).transpose(1, 2)).transpose(1, 2), text)  # (B, w, C)
         stretched = rows[:, :, None] + columns[:, None]  # (B, h, w, C): bilinear stretching of a strip is broadcasting
-        return _convolve(self.merge, stretched)
+        merged: Tensor = self.merge(stretched.permute(0, 3, 1, 2))
+        return merged.permute(0, 2, 3, 1)
 
 
 class ScalePath(nn.Module):
@@ -78,13 +82,14 @@ class ScalePath(nn.Module):
         for kernel in self.pool_kernels:
             # ceil_mode: a grid smaller than the kernel, or no multiple of it, still has a cell for every pixel
             pooled = F.avg_pool2d(planes, kernel, ceil_mode=True)  # (B, C, ceil(h / k), ceil(w / k))
-            asked = attend(pooled.flatten(2).transpose(1, 2), text).transpose(1, 2).unflatten(2, pooled.shape[-2:])
+            asked = attend(pooled.flatten(2).transpose(1, 2), text).transpose(1, 2).reshape(pooled.shape)
             total = total + F.interpolate(asked, planes.shape[-2:], mode="bilinear")
-        return self.merge(total).permute(0, 2, 3, 1)
+        merged: Tensor = self.merge(total)
+        return merged.permute(0, 2, 3, 1)
 
 
 class StageHead(nn.Module):
-    """UMCI of one stage: tokens (B, h, w, Ci), texts (B | 1, 2, Ct) -> logits (B, 2, h, w), channel 0 normal, 1 abnormal."""
+    """UMCI of one stage: tokens (B, h, w, Ci), texts (B | 1, 2, Ct) -> logits (B, 2, h, w), normal first."""
 
     def __init__(self, channels: int, width: int, config: UmciConfig) -> None:
         super().__init__()
@@ -103,12 +108,13 @@ class StageHead(nn.Module):
         text = self.project_text(text).expand(len(tokens), -1, -1)  # (B, 2, C)
         asked = attend(pixels.flatten(1, 2), text).view_as(pixels)
         fused = self.strip(pixels, text) + self.scale(pixels, text) + pixels + asked
-        return (self.mlp(fused) + self._cosine(pixels, text)).permute(0, 3, 1, 2)
+        logits: Tensor = self.mlp(fused) + self._cosine(pixels, text)
+        return logits.permute(0, 3, 1, 2)
 
     def _cosine(self, pixels: Tensor, text: Tensor) -> Tensor:
         """The direct pixel-text term, (B, h, w, C), (B, 2, C) -> (B, h, w, 2)."""
         pixels, text = F.normalize(pixels, dim=-1), F.normalize(text, dim=-1)
-        return self.logit_scale.exp() * (pixels.flatten(1, 2) @ text.transpose(1, 2)).unflatten(1, pixels.shape[1:3])
+        return self.logit_scale.exp() * torch.einsum("bhwc,btc->bhwt", pixels, text)
 
 
 class Umci(nn.Module):
@@ -125,7 +131,7 @@ class Umci(nn.Module):
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
 
     def forward(self, stages: tuple[Tensor, ...], text: Tensor, out_hw: tuple[int, int]) -> list[Tensor]:
-        """Stage tokens (B, h_i, w_i, C_i), texts (B | 1, 2, Ct), normal first -> (B, 2, *out_hw) logits of each stage."""
+        """Stage tokens (B, h_i, w_i, C_i), texts (B | 1, 2, Ct), normal first -> logits (B, 2, *out_hw) per stage."""
         return [
             F.interpolate(head(tokens, text), out_hw, mode="bilinear")
             for head, tokens in zip(self.heads, stages, strict=True)
@@ -136,9 +142,3 @@ class Umci(nn.Module):
         logits = torch.stack(self(stages, text, out_hw))  # (stages, B, 2, H, W)
         abnormal = torch.sigmoid(logits[:, :, ABNORMAL] - logits[:, :, NORMAL])  # = softmax over two channels
         return torch.einsum("s,sbhw->bhw", self.weights, abnormal)
-
-
-def _convolve(convolution: nn.Module, pixels: Tensor) -> Tensor:
-    """A 2-D convolution on the (B, h, w, C) layout."""
-    convolved: Tensor = convolution(pixels.permute(0, 3, 1, 2))
-    return convolved.permute(0, 2, 3, 1)

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Newer packages into the locks: requirements.lock (what people and CI use), the image's lock, and uv itself.
+# `deploy/lock.sh --upgrade` takes the newest of everything; without it only what pyproject.toml asks for changes.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+deploy/setup.sh
+uv="$(command -v uv || echo .uv/bin/uv)"
+compile() {
+    "$uv" pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-build \
+        --custom-compile-command "make lock" "$@"
+}

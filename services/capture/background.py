@@ -1,0 +1,110 @@
+"""Tells parts from the belt: small pictures of the region in, mask of everything that is not the empty belt out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Grid = NDArray[np.float32]  # (h, w, 3) 0..255
+Mask = NDArray[np.uint8]  # (h, w) 0/1
+
+LEARN_S = 1.5
+LEARN_FRAMES = 24
+MODE_SHARE = 0.3  # the belt is seen at each place in at least so much of the learning time
+ADAPT_S = 3.0  # how fast the model follows slow changes of light
+LEAST_CONTRAST = 10.0  # grey levels of 255; blur and area averaging leave about 2 of a sensor's noise
+NOISE_FACTOR = 4.5
+FULL_SHARE = 0.85  # so much foreground is no part: the light or the camera's view has changed
+FULL_S = 1.0
+GHOST_PARTS = 10  # what stood still while so many parts passed is no part (debris; a part learned as belt)
+
+
+class Background:
+    """A mean and a spread for each pixel, learned at the start from the narrowest mode, then only where no part is.
+
+    Places covered by parts keep their model however long a part stands, so a stopped belt is not forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._samples: list[Grid] = []
+        self._began_ns = self._last_ns = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._samples.clear()
+        self._mean: Grid | None = None
+        self._spread: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._covered_since: NDArray[np.int64] = np.zeros(0, np.int64)  # parts passed when the pixel was covered
+        self._full_since_ns: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Is the belt known?"""
+        return self._mean is not None
+
+    def learn(self, grid: Grid, now_ns: int) -> None:
+        """One more picture to learn the belt from; parts may pass in it."""
+        if not self._samples:
+            self._began_ns = now_ns
+        self._samples.append(grid)
+        self._last_ns = now_ns
+        if len(self._samples) >= LEARN_FRAMES and now_ns - self._began_ns >= LEARN_S * 1e9:
+            self._settle()
+
+    def _settle(self) -> None:
+        stride = max(1, len(self._samples) // 60)  # a camera of 200 pictures a second needs no more than 60
+        stack = np.sort(np.stack(self._samples[::stride]), axis=0)  # (n, h, w, 3)
+        self._samples.clear()
+        window = max(3, round(MODE_SHARE * len(stack)))
+        widths = stack[window - 1 :] - stack[: len(stack) - window + 1]
+        first = widths.argmin(axis=0)[None]
+        chosen = [np.take_along_axis(stack, first + i, axis=0)[0] for i in range(window)]
+        self._mean = np.mean(chosen, axis=0, dtype=np.float32)
+        self._spread = np.full(self._mean.shape[:2], 2.0, np.float32)
+        self._covered_since = np.full(self._mean.shape[:2], -1, np.int64)
+
+    def mask(self, grid: Grid, now_ns: int, parts_passed: int) -> Mask:
+        """(h, w, 3) -> (h, w) 1 where something lies on the belt; learns from the rest. Only when ``ready``."""
+        assert self._mean is not None
+        level = grid / self._gain(grid)
+        apart = np.abs(level - self._mean)
+        difference = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])  # (h, w)
+        covered = difference > np.maximum(LEAST_CONTRAST, NOISE_FACTOR * self._spread)
+        self._adapt(level, difference, covered, (now_ns - self._last_ns) / 1e9)
+        self._absorb(level, covered, parts_passed)
+        self._watch_light(covered, now_ns)
+        self._last_ns = now_ns
+        return np.asarray(covered, np.uint8)
+
+    def _gain(self, grid: Grid) -> float:
+        """How much brighter than the model the belt is now: lamps flicker, cameras expose by themselves."""
+        assert self._mean is not None
+        free = self._covered_since[::2, ::2] < 0
+        if free.mean() < 0.1:
+            return 1.0
+        ratios = grid[::2, ::2, 1][free] / np.maximum(self._mean[::2, ::2, 1][free], 1.0)  # green
+        return float(np.clip(np.median(ratios), 0.5, 2.0))
+
+    def _adapt(self, level: Grid, difference: NDArray[np.float32], covered: NDArray[np.bool_], passed_s: float) -> None:
+        assert self._mean is not None
+        near = cv2.dilate(covered.astype(np.uint8), np.ones((7, 7), np.uint8))  # a part's soft edge is not the belt
+        weight = np.where(near > 0, 0.0, 1 - np.exp(-min(passed_s, 1.0) / ADAPT_S)).astype(np.float32)
+        self._mean += weight[..., None] * (level - self._mean)
+        self._spread += weight * (difference - self._spread)
+
+    def _absorb(self, level: Grid, covered: NDArray[np.bool_], parts_passed: int) -> None:
+        assert self._mean is not None
+        self._covered_since[~covered] = -1
+        self._covered_since[covered & (self._covered_since < 0)] = parts_passed
+        ghost = covered & (parts_passed - self._covered_since >= GHOST_PARTS)
+        self._mean[ghost] = level[ghost]
+        self._covered_since[ghost] = -1
+
+    def _watch_light(self, covered: NDArray[np.bool_], now_ns: int) -> None:
+        if covered.mean() < FULL_SHARE:
+            self._full_since_ns = None
+        elif self._full_since_ns is None:
+            self._full_since_ns = now_ns
+        elif now_ns - self._full_since_ns > FULL_S * 1e9:
+            self._forget()

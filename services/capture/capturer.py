@@ -1,0 +1,156 @@
+"""Turns shots and triggers into tickets, frames, verdicts and live pictures. Every part gets its ticket first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from services.capture.region import Region, shrink
+from services.capture.shot import Image, Shot
+from services.capture.triggers import Trigger, build_trigger
+from shared.errors import PictureError
+from shared.messages import Frame, LivePicture, Outcome, Reason, Ticket, TriggerReply, Verdict
+from shared.settings import CameraSettings
+
+LIVE_WIDTH_PX = 640
+LIVE_JPEG_QUALITY = 75
+PICTURE_WAIT_NS = 1_000_000_000  # a picture that comes later does not show the part
+STAGE = "capture"
+
+
+class Sink(Protocol):
+    """Where messages go; ``shared.wire.Pusher`` is the real one."""
+
+    def send(self, message: msgspec.Struct, arrays: Mapping[str, NDArray[np.generic]] = ..., /) -> bool:
+        """False when there is no room."""
+
+
+class Screen(Protocol):
+    """Where live pictures go; ``shared.wire.Publisher`` is the real one."""
+
+    def send(self, topic: str, message: msgspec.Struct, arrays: Mapping[str, NDArray[np.generic]] = ..., /) -> None:
+        """Whoever listens gets it."""
+
+
+class Numbers(Protocol):
+    """Where sequence numbers come from; ``counter.Counter`` is the real one."""
+
+    series: str
+
+    def next(self) -> int:
+        """One more than the last."""
+
+
+class Tally(Protocol):
+    """Where events are counted; ``shared.life.Heart`` is the real one."""
+
+    def count(self, name: str) -> None:
+        """One more."""
+
+
+@dataclass(frozen=True)
+class Outlets:
+    """The streams this service sends on."""
+
+    tickets: Sink
+    frames: Sink
+    verdicts: Sink
+    live: Screen
+
+
+class Capturer:
+    """One camera's step. ``fault`` says why its pictures cannot be inspected; empty: they can."""
+
+    def __init__(self, name: str, camera: CameraSettings, numbers: Numbers, outlets: Outlets, tally: Tally) -> None:
+        self._name, self._camera = name, camera
+        self._numbers, self._outlets, self._tally = numbers, outlets, tally
+        self._region = Region(camera.roi_px, camera.longest_side_px)
+        self._trigger: Trigger = build_trigger(camera.trigger)
+        self._awaiting: Ticket | None = None  # triggered, its picture is still to come
+        self._live_due_ns = 0
+        self.fault = ""
+
+    @property
+    def learning(self) -> str:
+        """What the trigger still has to learn before it sees parts."""
+        return self._trigger.learning
+
+    def look(self, shot: Shot) -> None:
+        """One shot of the camera: parts in it get tickets, screens get a picture."""
+        self._tally.count("frames")
+        try:
+            region = self._region.cut(shot.image)
+        except PictureError as error:
+            self.fault = str(error)
+            self._give_up(Reason.BAD_PICTURE)
+            return
+        self.fault = ""
+        view = Shot(region, shot.capture_ns, shot.captured_at)
+        for part in self._trigger.parts(view):
+            self._send_frame(self._open_ticket("", part.capture_ns, part.captured_at), part.image)
+        if self._awaiting is not None and view.capture_ns >= self._awaiting.capture_ns:
+            ticket, self._awaiting = self._awaiting, None
+            self._send_frame(ticket, region)
+        self._show(view)
+
+    def trigger(self, part_id: str, now_ns: int, now_at: float, connected: bool) -> TriggerReply:
+        """A part is in view now: in the books at once, inspected in the next picture."""
+        ticket = self._open_ticket(part_id, now_ns, now_at)
+        if not connected:
+            self._send_unknown(ticket, Reason.NO_PICTURE)
+        elif self._awaiting is not None:
+            self._send_unknown(ticket, Reason.OVERRUN)
+            return TriggerReply(ticket_id=ticket.id, overrun=True)
+        else:
+            self._awaiting = ticket
+        return TriggerReply(ticket_id=ticket.id)
+
+    def wait_no_longer(self, now_ns: int, connected: bool) -> None:
+        """Settle a triggered part whose picture did not come in time or cannot come."""
+        if self._awaiting is not None and (not connected or now_ns - self._awaiting.capture_ns > PICTURE_WAIT_NS):
+            self._give_up(Reason.NO_PICTURE)
+
+    def _give_up(self, reason: Reason) -> None:
+        if self._awaiting is not None:
+            ticket, self._awaiting = self._awaiting, None
+            self._send_unknown(ticket, reason)
+
+    def _open_ticket(self, part_id: str, capture_ns: int, captured_at: float) -> Ticket:
+        ticket = Ticket(
+            camera=self._name,
+            series=self._numbers.series,
+            seq=self._numbers.next(),
+            part_id=part_id,
+            recipe=self._camera.recipe,
+            capture_ns=capture_ns,
+            captured_at=captured_at,
+            travel_ms=self._camera.travel_ms,
+        )
+        self._tally.count("tickets")
+        if not self._outlets.tickets.send(ticket):
+            self._tally.count("tickets_unsent")  # the ledger sees the gap, or the verdict opens it
+        return ticket
+
+    def _send_frame(self, ticket: Ticket, region: Image) -> None:
+        if not self._outlets.frames.send(Frame(ticket), {"image": self._region.inspected(region)}):
+            self._send_unknown(ticket, Reason.OVERRUN)
+
+    def _send_unknown(self, ticket: Ticket, reason: Reason) -> None:
+        self._tally.count(reason.value)
+        if not self._outlets.verdicts.send(Verdict(ticket, Outcome.UNKNOWN, STAGE, reason)):
+            self._tally.count("verdicts_unsent")  # the ledger settles the part as late
+
+    def _show(self, view: Shot) -> None:
+        if view.capture_ns < self._live_due_ns:
+            return
+        self._live_due_ns = view.capture_ns + round(1e9 / self._camera.live_hz)
+        small = shrink(view.image, LIVE_WIDTH_PX) if view.image.shape[1] > LIVE_WIDTH_PX else view.image
+        _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, LIVE_JPEG_QUALITY])
+        picture = LivePicture(self._name, "view", view.capture_ns, view.captured_at)
+        self._outlets.live.send(self._name, picture, {"jpeg": np.asarray(jpeg, np.uint8).reshape(-1)})

@@ -1,0 +1,67 @@
+"""What inspection found, drawn for a person: picture, map and defects -> (H, W, 3) uint8 BGR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SHORTEST_SIDE_PX = 480  # smaller pictures are enlarged, so that the text can be read
+BAND_PX = 34
+HEAT_FROM = 0.25  # map values below are left unpainted
+HEAT_OPACITY = 0.45
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+GREEN, RED, WHITE, BLACK = (80, 160, 60), (50, 50, 220), (255, 255, 255), (0, 0, 0)
+OUTLINE = (255, 255, 0)
+
+Image = NDArray[np.uint8]
+
+
+def draw_overlay(
+    image: Image,
+    anomaly_map: NDArray[np.float32],
+    marks: Sequence[tuple[NDArray[np.bool_], str]],
+    *,
+    headline: str,
+    good: bool,
+) -> Image:
+    """Picture (H, W, 3) uint8 BGR, map (h, w) 0..1, masks (H, W) with their size in words -> the picture to show."""
+    scale = max(1.0, SHORTEST_SIDE_PX / min(image.shape[:2]))
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    canvas = _paint_heat(canvas, anomaly_map)
+    for mask, words in marks:
+        _mark(canvas, mask, words)
+    return _with_band(canvas, headline, GREEN if good else RED)
+
+
+def _paint_heat(canvas: Image, anomaly_map: NDArray[np.float32]) -> Image:
+    heat = cv2.resize(anomaly_map, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap((heat * 255).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    strength = ((heat - HEAT_FROM) / (1 - HEAT_FROM)).clip(0, 1)[..., None] ** 0.5 * HEAT_OPACITY
+    return np.asarray(canvas * (1 - strength) + colours * strength, dtype=np.uint8)
+
+
+def _mark(canvas: Image, mask: NDArray[np.bool_], words: str) -> None:
+    size = canvas.shape[1::-1]
+    enlarged = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, BLACK, 3, cv2.LINE_AA)
+    cv2.drawContours(canvas, contours, -1, OUTLINE, 1, cv2.LINE_AA)
+    x, y, _, height = cv2.boundingRect(enlarged)
+    _write(canvas, words, x, y - 6 if y > 24 else y + height + 18)
+
+
+def _write(canvas: Image, words: str, x: int, y: int) -> None:
+    (width, _), _ = cv2.getTextSize(words, FONT, 0.5, 1)
+    at = (min(max(x, 2), max(canvas.shape[1] - width - 2, 2)), y)
+    cv2.putText(canvas, words, at, FONT, 0.5, BLACK, 3, cv2.LINE_AA)
+    cv2.putText(canvas, words, at, FONT, 0.5, WHITE, 1, cv2.LINE_AA)
+
+
+def _with_band(canvas: Image, headline: str, colour: tuple[int, int, int]) -> Image:
+    band = np.full((BAND_PX, canvas.shape[1], 3), colour, dtype=np.uint8)
+    cv2.putText(band, headline, (10, BAND_PX - 11), FONT, 0.6, WHITE, 1, cv2.LINE_AA)
+    return np.concatenate([band, canvas])

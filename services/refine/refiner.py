@@ -1,0 +1,95 @@
+"""Says exactly which pixels are defect: suspect in -> OK or NG verdict with masks and sizes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.messages import Defect, Outcome, Reason, Suspect, Verdict
+from shared.settings import RecipeSettings
+
+MAX_DEFECTS = 16  # the largest are kept: enough for a person, and it bounds the message
+
+
+class FoundDefect(Protocol):
+    """One mask of the model and its measures, in pixels of the inspected picture."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]: ...
+    @property
+    def box_px(self) -> tuple[int, int, int, int]: ...
+    @property
+    def area_px(self) -> int: ...
+    @property
+    def length_px(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
+
+
+class Refinement(Protocol):
+    """The fused map (H, W) float32 in 0..1 and the defects cut out of it."""
+
+    @property
+    def anomaly_map(self) -> NDArray[np.float32]: ...
+    @property
+    def defects(self) -> Sequence[FoundDefect]: ...
+
+
+class MaskModel(Protocol):
+    """What the refiner needs of a model; `shared.vision.inspector.Inspector` is the real one."""
+
+    def refine(
+        self, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], *, threshold: float, min_area_px: int
+    ) -> Refinement: ...
+
+
+class Refiner:
+    """Decides by what is left of the suspicion once it is cut to pixels."""
+
+    def __init__(self, model: MaskModel, recipes: Mapping[str, RecipeSettings]) -> None:
+        self._model, self._recipes = model, recipes
+
+    def refine(
+        self, suspect: Suspect, image: NDArray[np.uint8], anomaly_map: NDArray[np.float32]
+    ) -> tuple[Verdict, dict[str, NDArray[np.generic]]]:
+        """(H, W, 3) uint8 BGR and its (h, w) map -> verdict and the arrays that go with it."""
+        recipe = self._recipes.get(suspect.ticket.recipe)
+        if recipe is None or image.size == 0 or anomaly_map.size == 0:
+            return Verdict(suspect.ticket, Outcome.UNKNOWN, stage="refine", reason=Reason.BAD_PICTURE), {}
+        started_ns = time.perf_counter_ns()
+        found = self._model.refine(
+            image, anomaly_map, threshold=recipe.mask_threshold, min_area_px=recipe.min_defect_px
+        )
+        refine_ms = (time.perf_counter_ns() - started_ns) / 1e6
+        largest = sorted(found.defects, key=lambda defect: -defect.area_px)[:MAX_DEFECTS]
+        verdict = Verdict(
+            suspect.ticket,
+            Outcome.NG if largest else Outcome.OK,
+            stage="refine",
+            reason=Reason.DEFECT if largest else Reason.NONE,
+            score=suspect.score,
+            threshold=suspect.threshold,
+            defects=tuple(measure(defect, recipe.mm_per_px) for defect in largest),
+            bundle=suspect.bundle,
+            localize_ms=suspect.localize_ms,
+            refine_ms=refine_ms,
+        )
+        masks = np.array([defect.mask for defect in largest], np.uint8).reshape(-1, *image.shape[:2])
+        return verdict, {"image": image, "map": found.anomaly_map, "masks": masks}
+
+
+def measure(defect: FoundDefect, mm_per_px: float | None) -> Defect:
+    """Pixels to millimetres, when the recipe knows the scale."""
+    scale = mm_per_px or 0.0
+    return Defect(
+        box_px=defect.box_px,
+        area_px=defect.area_px,
+        length_px=defect.length_px,
+        confidence=defect.confidence,
+        area_mm2=defect.area_px * scale**2 if scale else None,
+        length_mm=defect.length_px * scale if scale else None,
+    )

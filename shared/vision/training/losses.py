@@ -1,0 +1,42 @@
+"""What UMCI and mini's CLIP learn from: stage logits, masks, picture features -> scalars to minimise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FOCAL_GAMMA = 2.0  # METHOD.md 1 [V]
+DICE_SMOOTH = 1.0  # METHOD.md 1 [V]
+TOP_SHARE = 0.002  # share of the map's pixels that speak for the picture in `picture_loss`
+
+
+def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Abnormal-minus-normal logits and mask, both (B, h, w), mask in 0..1 -> focal loss per positive pixel.
+
+    Lin et al., arXiv 1708.02002, eq. 5 without alpha; the sum is divided by the positives, so that small defects count.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    miss = (torch.sigmoid(logits) - mask).abs() ** FOCAL_GAMMA
+    return (miss * cross_entropy).sum() / mask.sum().clamp(min=1.0)
+
+
+def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
+    """Abnormal probability and mask, both (B, h, w) -> 1 - Dice over the whole batch (per picture it stays flat)."""
+    overlap = (probability * mask).sum()
+    return 1 - (2 * overlap + DICE_SMOOTH) / (probability.sum() + mask.sum() + DICE_SMOOTH)
+
+
+def picture_loss(anomaly_map: Tensor, defective: Tensor) -> Tensor:
+    """Rough maps (B, h, w) in 0..1 and (B,) 0 | 1 -> cross entropy of the mean of each map's top pixels."""
+    flat = anomaly_map.flatten(1)
+    top = flat.topk(max(round(flat.shape[1] * TOP_SHARE), 1), dim=1).values.mean(1)
+    return F.binary_cross_entropy(top.clamp(1e-5, 1 - 1e-5), defective)
+
+
+def caption_loss(pictures: Tensor, captions: Tensor, truth: Tensor, scale: float = 30.0) -> Tensor:
+    """Picture features (B, Ct), the bank of caption features (N, Ct), index of each picture's own -> CLIP's contrast.
+
+    The text side is fixed, as in LiT (arXiv 2111.07991), and the whole bank takes part, so small batches suffice.
+    """
+    return F.cross_entropy(scale * F.normalize(pictures, dim=-1) @ F.normalize(captions, dim=-1).T, truth)

@@ -1,0 +1,201 @@
+"""A whole line, started as a user starts it, hurt in every way a process can be hurt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import pytest
+import yaml
+
+from services.line.supervision import Supervisor
+from shared.errors import StoreAwayError
+from shared.messages import Pulse
+from shared.settings import LineSettings, load_line
+from shared.store import Event, EventStore
+from shared.synth.conveyor import Conveyor, ConveyorSettings
+from shared.wire import Bus, Receiver
+
+pytestmark = pytest.mark.process
+SIGHTLINE = Path(sys.executable).with_name("sightline")
+READY_TIMEOUT_S = 90
+T = TypeVar("T")
+
+
+def wait_for(look: Callable[[], T | None], timeout_s: float, what: str) -> T:
+    """Ask until the answer is there."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        answer = look()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"no {what} within {timeout_s} s")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("line")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def line_file(home: Path) -> Path:
+    """A camera that shows a good and a bad part in turn, four parts a second."""
+    pictures = home / "parts"
+    pictures.mkdir()
+    conveyor = Conveyor(ConveyorSettings(seed=5))
+    parts = conveyor.parts(30)
+    good = next(part for part in parts if not part.defective)
+    bad = next(part for part in parts if part.defective)
+    for index, part in enumerate((good, bad)):
+        cv2.imwrite(str(pictures / f"{index}.png"), conveyor.frame(part.crossing_s)[60:300, 200:440])
+    camera = {
+        "source": str(pictures),
+        "loop": True,
+        "recipe": "nut",
+        "trigger": {"kind": "every", "every_ms": 250},
+        "travel_ms": 1000,
+    }
+    line = {
+        "line": "hurt",
+        "state_dir": str(home / "state"),
+        "cameras": {"cam1": camera},
+        "recipes": {"nut": {"object": "hex nut", "threshold": 0.0}},  # every part is a suspect: all stages work
+        "console": {"port": 8655},
+    }
+    file = home / "line.yaml"
+    file.write_text(yaml.safe_dump(line))
+    return file
+
+
+@pytest.fixture(scope="module")
+def settings(line_file: Path) -> LineSettings:
+    return load_line(line_file)
+
+
+@pytest.fixture(scope="module")
+def running(line_file: Path, settings: LineSettings) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [SIGHTLINE, "up", line_file],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+    yield process
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def pulses(settings: LineSettings, running: subprocess.Popen[str]) -> Iterator[Receiver[Pulse]]:
+    with Bus(settings, "test") as bus:
+        yield bus.subscriber("pulse", settings.owners_of("pulse"))
+
+
+def pulse_of(pulses: Receiver[Pulse], owner: str, not_pid: int = 0) -> Pulse | None:
+    while (received := pulses.receive(0)) is not None:
+        if received.message.service == owner and received.message.pid != not_pid:
+            return received.message
+    return None
+
+
+def pid_of(settings: LineSettings, owner: str) -> int:
+    children = {child.owner: child for child in Supervisor(settings.run_dir / "supervisor.sock").children()}
+    return children[owner].pid if owner in children and children[owner].state in ("RUNNING", "STARTING") else 0
+
+
+def sum_of(store: EventStore) -> int:
+    try:
+        return store.counts("cam1", hours=24).parts
+    except StoreAwayError:
+        return 0
+
+
+def events_of(store: EventStore) -> list[Event]:
+    try:
+        return store.events(10_000)
+    except StoreAwayError:
+        return []
+
+
+def processes_of(settings: LineSettings) -> list[str]:
+    """Command lines on this machine that belong to the line (its files are in a folder of this test alone)."""
+    mark = str(settings.state.parent)
+    commands = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if mark in command and entry.parent.name != str(os.getpid()):
+            commands.append(command)
+    return commands
+
+
+def test_line_answers_with_every_process(settings: LineSettings, running: subprocess.Popen[str], pulses):
+    for owner in settings.owners_of("pulse"):
+        wait_for(lambda owner=owner: pulse_of(pulses, owner), READY_TIMEOUT_S, f"pulse of {owner}")
+    store = EventStore(settings.redis_address(), settings.line)
+    wait_for(lambda: sum_of(store) >= 4, 30, "four settled parts")
+
+
+def test_second_start_is_refused_with_one_message(line_file: Path, running: subprocess.Popen[str]):
+    second = subprocess.run([SIGHTLINE, "up", line_file], capture_output=True, text=True, timeout=60)
+    assert second.returncode == 2
+    assert "already running" in second.stderr
+    assert str(running.pid) in second.stderr
+    assert running.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "limit_s"),
+    [("record", 5), ("reject", 5), ("capture-cam1", 5), ("console", 5), ("localize-1", 15), ("refine-1", 15)],
+)
+def test_killed_process_is_back_in_time(settings: LineSettings, pulses, owner: str, limit_s: float):
+    pid = wait_for(lambda: pid_of(settings, owner), 20, f"pid of {owner}")
+    wait_for(lambda: pulse_of(pulses, owner), 20, f"pulse of {owner}")
+    os.kill(pid, signal.SIGKILL)
+    back = wait_for(lambda: pulse_of(pulses, owner, not_pid=pid), limit_s, f"pulse of the new {owner}")
+    assert back.pid != pid
+
+
+def test_killed_redis_is_back_with_every_event(settings: LineSettings, pulses):
+    store = EventStore(settings.redis_address(), settings.line)
+    before = {event.id for event in store.events(1000)}
+    assert before
+    os.kill(pid_of(settings, "redis"), signal.SIGKILL)
+    wait_for(lambda: pid_of(settings, "redis"), 10, "new redis")
+    wait_for(lambda: len(events_of(store)) > len(before) + 4, 20, "new events after the restart")
+    assert before <= {event.id for event in store.events(1000)}
+
+
+def test_books_balance_after_all_that(settings: LineSettings, running: subprocess.Popen[str]):
+    stop_process(settings, "capture-cam1")
+    opened = last_sequence(settings, "cam1")
+    store = EventStore(settings.redis_address(), settings.line)
+    wait_for(lambda: sum_of(store) >= opened, 15, f"{opened} settlements in Redis")
+    assert sum_of(store) == opened
+    events = store.events(10_000)
+    assert len({event.id for event in events}) == len(events)
+
+
+def test_ctrl_c_stops_everything_within_five_seconds(settings: LineSettings, running: subprocess.Popen[str]):
+    assert processes_of(settings)
+    started = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    assert running.wait(10) == 0
+    assert time.monotonic() - started < 5
+    wait_for(lambda: not processes_of(settings), 1, "end of all processes")

@@ -1,0 +1,82 @@
+"""The localizer with a model of five lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from services.localize.localizer import Localizer
+from shared.messages import Frame, Outcome, Reason, Suspect, Ticket, Verdict
+from shared.settings import RecipeSettings
+
+PICTURE = np.zeros((32, 48, 3), np.uint8)
+
+
+@dataclass
+class FixedLocalization:
+    score: float
+    anomaly_map: np.ndarray
+
+
+class FixedModel:
+    """Gives every picture the same score, and remembers what it was asked."""
+
+    bundle_version = "fixed 1"
+    default_threshold = 0.4
+
+    def __init__(self, score: float) -> None:
+        self._score, self.asked = score, []
+
+    def localize(self, image: np.ndarray, object_name: str) -> FixedLocalization:
+        self.asked.append((image.shape, object_name))
+        return FixedLocalization(self._score, np.full((4, 6), self._score, np.float32))
+
+
+def ticket(recipe: str = "nut") -> Ticket:
+    return Ticket("cam1", "s", 7, "7", recipe, capture_ns=1, captured_at=0.0, travel_ms=500)
+
+
+def localize(score: float, recipe: str = "nut", image: np.ndarray = PICTURE, **settings: float):
+    recipes = {"nut": RecipeSettings(object="hex nut", **settings)}
+    return Localizer(FixedModel(score), recipes).localize(Frame(ticket(recipe)), image)
+
+
+def test_localizer_decides_ok_at_and_under_the_threshold():
+    message, _ = localize(0.3, threshold=0.3)
+    assert isinstance(message, Verdict)
+    assert (message.outcome, message.score, message.threshold) == (Outcome.OK, 0.3, 0.3)
+    assert message.bundle == "fixed 1"
+    assert message.ticket == ticket()
+
+
+def test_localizer_passes_a_suspect_on_with_its_map_above_the_threshold():
+    message, anomaly_map = localize(0.31, threshold=0.3)
+    assert isinstance(message, Suspect)
+    assert (message.score, message.threshold) == (0.31, 0.3)
+    assert anomaly_map is not None
+    assert anomaly_map.shape == (4, 6)
+
+
+@pytest.mark.parametrize(("score", "kind"), [(0.4, Verdict), (0.41, Suspect)])
+def test_localizer_takes_the_bundles_threshold_when_the_recipe_has_none(score: float, kind: type):
+    assert isinstance(localize(score)[0], kind)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "image", "score"),
+    [("other", PICTURE, 0.1), ("nut", np.zeros((0, 4, 3), np.uint8), 0.1), ("nut", PICTURE, float("nan"))],
+    ids=["unknown recipe", "empty picture", "score is no number"],
+)
+def test_localizer_says_unknown_when_it_cannot_inspect(recipe: str, image: np.ndarray, score: float):
+    message, anomaly_map = localize(score, recipe, image)
+    assert isinstance(message, Verdict)
+    assert (message.outcome, message.reason) == (Outcome.UNKNOWN, Reason.BAD_PICTURE)
+    assert anomaly_map is None
+
+
+def test_localizer_asks_the_model_with_the_recipes_object_in_words():
+    model = FixedModel(0.1)
+    Localizer(model, {"nut": RecipeSettings(object="hex nut")}).localize(Frame(ticket()), PICTURE)
+    assert model.asked == [((32, 48, 3), "hex nut")]
