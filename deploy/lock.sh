@@ -10,3 +10,9 @@ compile() {
     "$uv" pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-build \
         --custom-compile-command "make lock" "$@"
 }
+
+compile pyproject.toml --extra dev -o requirements.lock "$@"
+# The image takes torch from the index of its backend; see deploy/docker/Dockerfile.
+mapfile -t torch < <(grep -oE '^(torch|torchvision|triton|nvidia-[^=]+|cuda-[^=]+)==' requirements.lock | tr -d =)
+compile pyproject.toml -c requirements.lock "${torch[@]/#/--no-emit-package=}" -o deploy/docker/requirements.lock
+echo 'uv' | compile --no-header - -o deploy/uv.txt "$@"

@@ -96,7 +96,7 @@ class Stop:
 def run_until_stopped(turn: Callable[[], None], stall_s: float) -> None:
     """Call ``turn`` until SIGTERM or SIGINT. A turn longer than ``stall_s`` ends the process with its stacks on stderr.
 
-    The first turn may take as long as it needs: call after models are loaded.
+    Load models before: the first turn is guarded too.
     """
     stop = Stop()
     try:
@@ -114,6 +114,8 @@ def service(main: Callable[[LineSettings, str], None], name: str) -> None:
     parser.add_argument("--owner", default=name, help="which process of the line this is, such as capture-cam1")
     arguments = parser.parse_args()
     die_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # while models load; the loop then finishes its turn first
     configure_logs(arguments.owner)
     try:
         settings = load_line(arguments.line)
@@ -123,6 +125,10 @@ def service(main: Callable[[LineSettings, str], None], name: str) -> None:
     except SightlineError as error:
         structlog.get_logger().error("cannot go on", error=str(error))
         sys.exit(2)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def die_with_parent() -> None:

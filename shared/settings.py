@@ -7,7 +7,6 @@ A variable overrides the file: ``SIGHTLINE_REDIS_URL``, ``SIGHTLINE_CONSOLE__POR
 from __future__ import annotations
 
 import difflib
-import getpass
 import os
 import re
 import stat
@@ -15,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote
 
 import platformdirs
 import yaml
@@ -24,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as VariableError
 
 from shared.errors import SettingsError
-from shared.streams import STREAMS
+from shared.streams import EVERY_SERVICE, STREAMS
 
 PREFIX = "SIGHTLINE_"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
@@ -42,7 +41,9 @@ class Section(BaseModel):
 class TriggerSettings(Section):
     """When a part is in view."""
 
-    kind: Literal["every", "presence", "message"] = "presence"
+    kind: Literal["every", "presence", "message"] = Field(
+        "presence", description="every: by the clock; presence: a part crosses the picture; message: the line asks"
+    )
     every_ms: float = Field(1000, gt=0, description="`every`: one part each so many milliseconds")
     direction: Literal["right", "left", "down", "up"] = Field("right", description="`presence`: the way parts move")
     min_part_fraction: float = Field(
@@ -54,29 +55,36 @@ class CameraSettings(Section):
     """One imaging station."""
 
     source: str = Field(description="rtsp://…, usb:0, /dev/v4l/by-id/…, a video file or a folder of pictures")
-    username: str | None = None
+    username: str | None = Field(None, description="of the camera; may stand in the address too")
     password: SecretStr | None = Field(None, description="never shown; better in SIGHTLINE_CAMERAS__<NAME>__PASSWORD")
-    recipe: Name
+    recipe: Name = Field(description="the name of one of `recipes`")
     trigger: TriggerSettings = TriggerSettings()
     roi_px: tuple[int, int, int, int] | None = Field(None, description="x, y, width, height; none: the whole picture")
     longest_side_px: int = Field(1024, ge=32, le=16384, description="larger pictures are scaled down to this")
     travel_ms: float = Field(1500, gt=0, description="from the picture to the ejector: the time there is to decide")
-    open_timeout_ms: int = Field(3000, gt=0)
-    read_timeout_ms: int = Field(3000, gt=0)
+    open_timeout_ms: int = Field(3000, gt=0, description="to open the camera; then it is tried again")
+    read_timeout_ms: int = Field(3000, gt=0, description="for one picture; then the camera is opened again")
     live_hz: float = Field(5, gt=0, le=30, description="pictures a second for screens")
     loop: bool = Field(False, description="a file or folder starts again at its end")
 
     @model_validator(mode="before")
     @classmethod
     def _take_password_out_of_the_url(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or "://" not in str(values.get("source", "")):
+        if not isinstance(values, dict) or not isinstance(values.get("source"), str):
             return values
-        url = urlsplit(str(values["source"]))
-        if not url.username and not url.password:
+        scheme, slashes, rest = values["source"].partition("://")
+        place = re.match(r"[^/?#]*", rest).group() if slashes else ""  # type: ignore[union-attr] # it matches anything
+        if slashes and "@" in rest[len(place) :]:  # it may be a password cut in two: never show any of it
+            raise ValueError(
+                "source: an @ after the host; put user name and password into `username` and `password`, "
+                "and write an @ of the path as %40"
+            )
+        login, at, host = place.rpartition("@")
+        if not at:
             return values
-        bare = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
-        secrets = {"username": unquote(url.username or ""), "password": unquote(url.password or "")}
-        return {**secrets, **values, "source": bare}
+        username, _, password = login.partition(":")
+        secrets = {"username": unquote(username), "password": unquote(password)}
+        return {**secrets, **values, "source": f"{scheme}://{host}{rest[len(place) :]}"}
 
     @field_validator("roi_px")
     @classmethod
@@ -87,11 +95,11 @@ class CameraSettings(Section):
 
     def url(self) -> str:
         """The address with its password, for the decoder only: never log it."""
-        url = urlsplit(self.source)
-        if not self.username or not url.netloc:
+        scheme, slashes, rest = self.source.partition("://")
+        if not self.username or not slashes:
             return self.source
         secret = quote(self.password.get_secret_value(), safe="") if self.password else ""
-        return urlunsplit(url._replace(netloc=f"{quote(self.username, safe='')}:{secret}@{url.netloc}"))
+        return f"{scheme}://{quote(self.username, safe='')}:{secret}@{rest}"
 
 
 class RecipeSettings(Section):
@@ -116,6 +124,13 @@ class WireSettings(Section):
     hosts: dict[str, str] = Field({}, description="tcp: process (capture-cam1, localize-1, reject, …) -> host name")
     curve_keys: SecretStr | None = Field(None, description="tcp: `public secret`, from `sightline wire-keys`")
 
+    @field_validator("curve_keys")
+    @classmethod
+    def _keys_are_a_pair(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys and [len(key) for key in keys.get_secret_value().split()] != [40, 40]:
+            raise ValueError("must be `public secret`, 40 signs each: see `sightline wire-keys`")
+        return keys
+
 
 class RejectSettings(Section):
     """The ledger and its signal."""
@@ -128,30 +143,30 @@ class EvidenceSettings(Section):
 
     url: str | None = Field(None, description="any fsspec address; none: a folder of the line's state")
     max_mb: float = Field(10_000, gt=0, description="the oldest acknowledged evidence goes when there is more")
-    jpeg_quality: int = Field(92, ge=50, le=100)
+    jpeg_quality: int = Field(92, ge=50, le=100, description="of the stored pictures")
 
 
 class ConsoleSettings(Section):
     """The operator's page."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(8600, ge=1, le=65535)
+    host: str = Field("127.0.0.1", description="the interface the page is served on")
+    port: int = Field(8600, ge=1, le=65535, description="and its port")
 
 
 class WorkerSettings(Section):
     """How many processes share a stage's work."""
 
-    localize: int = Field(1, ge=1, le=16)
-    refine: int = Field(1, ge=1, le=16)
+    localize: int = Field(1, ge=1, le=16, description="processes that look for suspect places")
+    refine: int = Field(1, ge=1, le=16, description="processes that cut out the defects of suspect parts")
     threads: int = Field(0, ge=0, description="CPU threads of each model process; 0: as torch decides")
 
 
 class StallSettings(Section):
     """A process whose turn takes longer ends itself and is started anew."""
 
-    capture_s: float = Field(10, gt=0)
+    capture_s: float = Field(10, gt=0, description="capture; above both timeouts of its camera")
     model_s: float = Field(120, gt=0, description="above the slowest honest picture of localize and refine")
-    other_s: float = Field(10, gt=0)
+    other_s: float = Field(10, gt=0, description="every other process")
 
 
 class LineSettings(BaseSettings):
@@ -166,9 +181,9 @@ class LineSettings(BaseSettings):
         env_nested_delimiter="__",
     )
 
-    line: Name
-    cameras: dict[Name, CameraSettings] = Field(min_length=1)
-    recipes: dict[Name, RecipeSettings] = Field(min_length=1)
+    line: Name = Field(description="the line's name, in every key of Redis and every signal")
+    cameras: dict[Name, CameraSettings] = Field(min_length=1, description="name -> one imaging station")
+    recipes: dict[Name, RecipeSettings] = Field(min_length=1, description="name -> how one product is inspected")
     bundle: str = Field("mini", description="model weights: a name, or path:FOLDER")
     device: str = Field("cpu", description="cpu or cuda")
     redis_url: SecretStr | None = Field(None, description="none: `sightline up` starts a Redis of its own")
@@ -202,6 +217,14 @@ class LineSettings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _every_host_has_its_process(self) -> LineSettings:
+        processes = [owner for service in EVERY_SERVICE for owner in self.owners(service)]
+        for owner in self.wire.hosts:
+            if owner not in processes:
+                raise ValueError(f"wire.hosts.{owner}: there is no such process{nearest(owner, processes)}")
+        return self
+
     @property
     def same_clock(self) -> bool:
         """Do all processes share one CLOCK_MONOTONIC?"""
@@ -209,9 +232,16 @@ class LineSettings(BaseSettings):
 
     @property
     def state(self) -> Path:
-        """The line's own folder on disk; made when missing."""
-        folder = self.state_dir or platformdirs.user_state_path("sightline") / self.line
-        folder.mkdir(parents=True, exist_ok=True)
+        """The line's own folder on disk; made when missing.
+
+        Raises:
+            SettingsError: it cannot be made.
+        """
+        folder = (self.state_dir or platformdirs.user_state_path("sightline") / self.line).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"state_dir: {folder} cannot be made: {error.strerror}") from error
         return folder.absolute()
 
     @property
@@ -219,11 +249,16 @@ class LineSettings(BaseSettings):
         """The folder of the sockets, which only its user can open; made when missing.
 
         Raises:
-            SettingsError: somebody else made it first.
+            SettingsError: somebody else made it first, or it cannot be made.
         """
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        folder = Path(base) / f"sightline-{getpass.getuser()}-{self.line}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(base) / f"sightline-{os.getuid()}-{self.line}"
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            pass  # whoever made it: its owner and mode decide
+        except OSError as error:
+            raise SettingsError(f"{folder} cannot be made: {error.strerror}; set XDG_RUNTIME_DIR") from error
         facts = folder.lstat()
         if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
             raise SettingsError(f"{folder} is not a private folder of this user: remove it, then start again")
@@ -266,10 +301,8 @@ class LineSettings(BaseSettings):
         """The line's CURVE pair, when set."""
         if self.wire.curve_keys is None:
             return None
-        keys = self.wire.curve_keys.get_secret_value().split()
-        if [len(key) for key in keys] != [40, 40]:
-            raise SettingsError("wire.curve_keys must be `public secret`, 40 signs each: see `sightline wire-keys`")
-        return keys[0].encode(), keys[1].encode()
+        public, secret = self.wire.curve_keys.get_secret_value().split()
+        return public.encode(), secret.encode()
 
     def _default_host(self) -> str:
         return "127.0.0.1" if self.wire.bind_host == "*" else self.wire.bind_host
@@ -305,16 +338,35 @@ def load_line(path: Path) -> LineSettings:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(encoding="utf-8"), OnceLoader)
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such file; `sightline demo` runs without one") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path}: must hold keys such as `line:` and `cameras:`, holds {type(values).__name__}")
+        raise SettingsError(f"{path}: not YAML: {_yaml_fault(error)}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise SettingsError(f"{path}: must hold keys such as `line:` and `cameras:`")
     return values
+
+
+class OnceLoader(yaml.SafeLoader):
+    """Plain YAML in which a key may stand once only: the second camera of the same name must not replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader, after a look at the keys."""
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for at, key in enumerate(keys):
+            if key.value in {earlier.value for earlier in keys[:at]}:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    """Where and what, without the line itself, which may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{getattr(error, 'problem', None) or 'unreadable signs'}"
 
 
 def _check_variable(variable: str) -> None:
@@ -330,7 +382,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """', did you mean …?' when a known name is close, else the list of names."""
     names = [str(one) for one in known]
     close = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(names))}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(sorted(names))}" if names else "; it holds one plain value"
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -340,6 +394,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{where}: unknown key{nearest(str(fault['loc'][-1]), _fields_at(fault['loc'][:-1]))}"
         elif fault["type"] == "string_pattern_mismatch":
             yield f"{where}: use small letters, digits, - and _ (at most 32)"
+        elif fault["type"] == "string_type":
+            yield f"{where}: must be text; put it in quotes"
         else:
             yield f"{where + ': ' if where else ''}{re.sub(r'^Value error, ', '', fault['msg'])}"
 

@@ -7,10 +7,14 @@ part follows for each. Nothing is ever pickled, and no pixel is compressed in fr
 from __future__ import annotations
 
 import math
+import re
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,10 +24,15 @@ from numpy.typing import NDArray
 
 from shared.errors import MessageError, SettingsError
 from shared.messages import Trigger, TriggerReply
-from shared.streams import STREAMS, Pattern, Stream
+from shared.streams import STREAMS, Stream
 
 MAX_ARRAY_BYTES = 1 << 28  # 256 MiB: a 9000 x 9000 colour picture; anything larger is not a picture
 MAX_HEADER_BYTES = 1 << 20
+MAX_REFUSED_PER_CALL = 100  # then the caller gets its turn back, whatever a foreign peer goes on sending
+MAX_ERROR_CHARS = 300
+DOOR_PERIOD_NS = 1_000_000_000
+CONNECT_TIMEOUT_MS = 2000  # tcp: try again soon when a host comes back; the system's own is two minutes
+PING_PERIOD_MS, PING_TIMEOUT_MS = 1000, 3000  # tcp: a pulled cable ends the connection, not the line
 Arrays = Mapping[str, NDArray[np.generic]]
 NO_ARRAYS: Arrays = {}
 MessageT = TypeVar("MessageT", bound=msgspec.Struct)
@@ -37,6 +46,9 @@ class ArrayHeader(msgspec.Struct, frozen=True, array_like=True):
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+HEADERS = Annotated[list[ArrayHeader], msgspec.Meta(max_length=16)]
 
 
 class Address(Protocol):
@@ -64,24 +76,27 @@ class Codec(Generic[MessageT]):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        kind = stream.carries[0] if len(stream.carries) == 1 else stream.carries[0] | stream.carries[1]
+        kind: Any = reduce(or_, stream.carries)
         self._encode = msgspec.json.encode if stream.json else msgspec.msgpack.encode
         self._decoder = msgspec.json.Decoder(kind) if stream.json else msgspec.msgpack.Decoder(kind)
-        self._header_decoder = msgspec.msgpack.Decoder(list[ArrayHeader])
+        self._header_decoder = msgspec.msgpack.Decoder(HEADERS)
 
     def encode(self, message: MessageT, arrays: Arrays = NO_ARRAYS) -> list[bytes | memoryview]:
         """Message and arrays -> parts. Contiguous arrays are not copied.
 
         Raises:
-            MessageError: an array that the stream table does not list, or of the wrong dtype or number of axes.
+            MessageError: a receiver would refuse it: an array is missing, too large, of the wrong dtype or number of
+                axes, or not in the stream table.
         """
         parts: list[bytes | memoryview] = [self._encode(message)]
-        if not arrays:
-            return parts
+        if len(parts[0]) > MAX_HEADER_BYTES:
+            raise MessageError(f"{self._name} of {len(parts[0])} bytes: at most {MAX_HEADER_BYTES} can be sent")
         headers = [ArrayHeader(name, array.dtype.name, array.shape) for name, array in arrays.items()]
         self._check(headers)
-        parts.append(msgspec.msgpack.encode(headers))
-        parts += [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays.values()]
+        if headers:
+            parts.append(msgspec.msgpack.encode(headers))
+        native = (np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for array in arrays.values())
+        parts += [array.reshape(-1).view(np.uint8).data for array in native]
         return parts
 
     def decode(self, parts: Sequence[bytes | memoryview]) -> Received[MessageT]:
@@ -90,46 +105,55 @@ class Codec(Generic[MessageT]):
         Raises:
             MessageError: anything that is not a whole message of this stream.
         """
-        if not parts or len(parts[0]) > MAX_HEADER_BYTES:
+        if not parts or max(len(part) for part in parts[:2]) > MAX_HEADER_BYTES:
             raise MessageError(f"a message of {len(parts)} parts without a readable first part")
         try:
             message: MessageT = self._decoder.decode(parts[0])
             headers = self._header_decoder.decode(parts[1]) if len(parts) > 1 else []
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise MessageError(f"not a {self._stream.carries[0].__name__}: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MessageError(f"not a {self._name}: {error}") from error
         if len(headers) != max(len(parts) - 2, 0):
             raise MessageError(f"{len(headers)} arrays announced, {max(len(parts) - 2, 0)} came")
         self._check(headers)
-        arrays = {h.name: _read(h, raw) for h, raw in zip(headers, parts[2:], strict=True)}
-        missing = [name for name in self._stream.required if name not in arrays]
-        if missing:
-            raise MessageError(f"{self._stream.carries[0].__name__} without its {', '.join(missing)}")
-        return Received(message, arrays)
+        return Received(message, {h.name: _read(h, raw) for h, raw in zip(headers, parts[2:], strict=True)})
+
+    @property
+    def _name(self) -> str:
+        return " or ".join(kind.__name__ for kind in self._stream.carries)
 
     def _check(self, headers: Sequence[ArrayHeader]) -> None:
-        for header in headers:
-            known = self._stream.arrays.get(header.name)
-            if known is None:
-                raise MessageError(f"array {header.name!r} does not belong to {self._stream.carries[0].__name__}")
-            if (header.dtype, len(header.shape)) != (known.dtype, known.axes):
-                raise MessageError(
-                    f"array {header.name!r} is {header.dtype} with {len(header.shape)} axes, "
-                    f"must be {known.dtype} with {known.axes}"
-                )
-        if len({header.name for header in headers}) != len(headers):
+        names = [header.name for header in headers]
+        if len(set(names)) != len(names):
             raise MessageError("the same array twice")
+        missing = [name for name in self._stream.required if name not in names]
+        if missing:
+            raise MessageError(f"{self._name} without its {', '.join(missing)}")
+        for header in headers:
+            self._check_array(header)
+
+    def _check_array(self, header: ArrayHeader) -> None:
+        known = self._stream.arrays.get(header.name)
+        if known is None:
+            raise MessageError(f"array {header.name!r} does not belong to {self._name}")
+        if (header.dtype, len(header.shape)) != (known.dtype, known.axes):
+            raise MessageError(
+                f"array {header.name!r} is {header.dtype} with {len(header.shape)} axes, "
+                f"must be {known.dtype} with {known.axes}"
+            )
+        if any(side < 0 for side in header.shape):
+            raise MessageError(f"array {header.name!r} with a negative side: {header.shape}")
+        if math.prod(max(side, 1) for side in header.shape) * np.dtype(header.dtype).itemsize > MAX_ARRAY_BYTES:
+            raise MessageError(f"array {header.name!r} of shape {header.shape} is larger than {MAX_ARRAY_BYTES} bytes")
 
 
 def _read(header: ArrayHeader, raw: bytes | memoryview) -> NDArray[np.generic]:
     dtype = np.dtype(header.dtype)
-    if any(side < 0 for side in header.shape):
-        raise MessageError(f"array {header.name!r} with a negative side: {header.shape}")
     expected = math.prod(header.shape) * dtype.itemsize
-    if expected > MAX_ARRAY_BYTES:
-        raise MessageError(f"array {header.name!r} of {expected} bytes is larger than {MAX_ARRAY_BYTES}")
     if len(raw) != expected:
         raise MessageError(f"array {header.name!r} has {len(raw)} bytes, its shape {header.shape} needs {expected}")
-    return np.frombuffer(raw, dtype).reshape(header.shape)
+    array = np.frombuffer(raw, dtype).reshape(header.shape)
+    array.flags.writeable = False
+    return array
 
 
 class Pusher(Generic[MessageT]):
@@ -139,7 +163,11 @@ class Pusher(Generic[MessageT]):
         self._socket, self._codec = socket, codec
 
     def send(self, message: MessageT, arrays: Arrays = NO_ARRAYS) -> bool:
-        """True when taken; False when every queue is full."""
+        """True when taken; False when every queue is full. Arrays are not copied: leave them unchanged afterwards.
+
+        Raises:
+            MessageError: a receiver would refuse it (see Codec.encode).
+        """
         try:
             self._socket.send_multipart(self._codec.encode(message, arrays), zmq.NOBLOCK, copy=not arrays)
         except zmq.Again:
@@ -158,47 +186,100 @@ class Publisher(Generic[MessageT]):
         self._socket.send_multipart([topic.encode(), *self._codec.encode(message, arrays)], zmq.NOBLOCK)
 
 
+class Door:
+    """Counts peers turned away before any message: those that speak no ZeroMQ or have not the line's keys."""
+
+    def __init__(self, watched: zmq.Socket[bytes], stream: str) -> None:
+        events = (
+            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        )
+        self._monitor, self._stream, self._due_ns, self._said = watched.get_monitor_socket(events), stream, 0, False
+
+    def turned_away(self, now_ns: int) -> int:
+        """How many since the last look; looks once a second, says it once."""
+        if now_ns < self._due_ns:
+            return 0
+        self._due_ns = now_ns + DOOR_PERIOD_NS
+        count = 0
+        while (event := _next_part(self._monitor)) is not None:
+            count += 1
+            if not self._said:
+                self._said = True
+                log.warning(
+                    "a peer was turned away: not ZeroMQ, or without the line's keys", stream=self._stream, at=event
+                )
+        return count
+
+
+def _next_part(monitor: zmq.Socket[bytes]) -> str | None:
+    try:
+        return monitor.recv_multipart(zmq.NOBLOCK)[-1].decode(errors="replace")
+    except zmq.Again:
+        return None
+
+
 class Receiver(Generic[MessageT]):
     """Receives whole, valid messages; refuses, counts and logs (once for each peer) everything else."""
 
-    def __init__(self, socket: zmq.Socket[bytes], codec: Codec[MessageT], stream: str, topics: bool) -> None:
-        self._socket, self._codec, self._stream, self._skip = socket, codec, stream, int(topics)
+    def __init__(
+        self, socket: zmq.Socket[bytes], codec: Codec[MessageT], stream: str, topics: bool, door: Door | None = None
+    ) -> None:
+        self._socket, self._codec, self._stream, self._skip, self._door = socket, codec, stream, int(topics), door
         self._blamed: set[str] = set()
         self.refused = 0
 
     def receive(self, timeout_ms: int = 0) -> Received[MessageT] | None:
         """The next message in order, or None when none came in time."""
-        deadline_ns = time.monotonic_ns() + timeout_ms * 1_000_000
-        while True:
-            left_ms = max(0, math.ceil((deadline_ns - time.monotonic_ns()) / 1e6))
-            if not self._socket.poll(left_ms):
-                return None
-            frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        now_ns = time.monotonic_ns()
+        if self._door:
+            self.refused += self._door.turned_away(now_ns)
+        deadline_ns = now_ns + timeout_ms * 1_000_000
+        for _ in range(MAX_REFUSED_PER_CALL):
+            frames = self._next(deadline_ns)
+            if frames is None:
+                break
             try:
                 return self._codec.decode([frame.buffer for frame in frames[self._skip :]])
             except MessageError as error:
                 self._refuse(frames[0], error)
+        return None
 
     def latest(self, timeout_ms: int = 0) -> Received[MessageT] | None:
         """The newest message; older ones are drained away. (CONFLATE would tear messages of several parts.)"""
         newest = self.receive(timeout_ms)
-        while newest is not None and (newer := self.receive(0)) is not None:
+        for _ in range(2 * STREAMS[self._stream].queue):  # both ends' queues: a fast sender cannot hold us here
+            newer = self.receive(0) if newest is not None else None
+            if newer is None:
+                break
             newest = newer
         return newest
+
+    def _next(self, deadline_ns: int) -> list[zmq.Frame] | None:
+        """Look first and sleep then: under load most messages are there already."""
+        while True:
+            try:
+                return self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                left_ms = math.ceil((deadline_ns - time.monotonic_ns()) / 1e6)
+                if left_ms <= 0 or not self._socket.poll(left_ms):
+                    return None
 
     def _refuse(self, frame: zmq.Frame, error: MessageError) -> None:
         self.refused += 1
         peer = _peer(frame)
         if peer not in self._blamed and len(self._blamed) < 100:  # bounded: a port scanner must not fill the memory
             self._blamed.add(peer)
-            log.warning("message refused", stream=self._stream, peer=peer, error=str(error))
+            log.warning("message refused", stream=self._stream, peer=peer, error=str(error)[:MAX_ERROR_CHARS])
 
 
 def _peer(frame: zmq.Frame) -> str:
+    """An address, or for a socket file the process."""
     try:
-        return str(frame.get("Peer-Address")) or "this machine"
-    except zmq.ZMQError:
-        return "this machine"
+        address = str(frame.get("Peer-Address"))
+    except zmq.ZMQError:  # a peer that skipped the greeting has none
+        return "unknown"
+    local = re.fullmatch(r"localhost:(\d+):\d+:(\d+)", address)  # libzmq's user, group, process of a socket file
+    return f"process {local[2]} of user {local[1]}" if local else address
 
 
 class TriggerServer:
@@ -215,12 +296,12 @@ class TriggerServer:
             return None
         raw = self._socket.recv_multipart(zmq.NOBLOCK)
         try:
-            if len(raw) != 1 or len(raw[0]) > MAX_HEADER_BYTES:
-                raise msgspec.DecodeError("one part of at most 1 MiB was expected")
+            if len(raw) != 1:
+                raise msgspec.DecodeError(f"one part was expected, {len(raw)} came")
             return self._decoder.decode(raw[0])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.refused += 1
-            self.answer(TriggerReply(error=f"not a Trigger: {error}"))
+            self.answer(TriggerReply(error=f"not a Trigger: {error}"[:MAX_ERROR_CHARS]))
             return None
 
     def answer(self, reply: TriggerReply) -> None:
@@ -231,20 +312,32 @@ class TriggerServer:
 class TriggerClient:
     """The REQ end, for controllers written in Python and for tests."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._socket = socket
+    def __init__(self, open_socket: Callable[[], zmq.Socket[bytes]]) -> None:
+        self._open_socket = open_socket
+        self._socket = open_socket()
         self._decoder = msgspec.msgpack.Decoder(TriggerReply)
 
     def trigger(self, part_id: str, timeout_ms: int = 1000) -> TriggerReply:
-        """Ask for a picture of this part.
+        """Ask for a picture of this part. After a timeout you may ask again.
 
         Raises:
             TimeoutError: the camera's process did not answer in time; treat the part as not inspected.
+            MessageError: something answered that is no camera's process.
         """
         self._socket.send(msgspec.msgpack.encode(Trigger(part_id)), zmq.NOBLOCK)
         if not self._socket.poll(timeout_ms):
+            self._begin_anew()
             raise TimeoutError(f"no answer to the trigger of part {part_id!r} within {timeout_ms} ms")
-        return self._decoder.decode(self._socket.recv())
+        try:
+            return self._decoder.decode(self._socket.recv())
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._begin_anew()
+            raise MessageError(f"not a TriggerReply: {error}") from error
+
+    def _begin_anew(self) -> None:
+        """A fresh socket: what the old one had not delivered must never become a picture of a part long gone."""
+        self._socket.close(linger=0)
+        self._socket = self._open_socket()
 
 
 class Bus:
@@ -254,6 +347,7 @@ class Bus:
         self._address, self._owner = address, owner
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
+        self._sockets: list[zmq.Socket[bytes]] = []  # zmq holds them weakly: one nobody keeps would close by itself
 
     def __enter__(self) -> Bus:
         return self
@@ -271,8 +365,9 @@ class Bus:
     def puller(self, stream: str) -> Receiver[msgspec.Struct]:
         """Bind the stream as its owner."""
         socket = self._socket(zmq.PULL, stream)
+        door = Door(socket, stream)
         self._bind(socket, stream)
-        return self._receiver(socket, stream, topics=False)
+        return self._receiver(socket, stream, topics=False, door=door)
 
     def publisher(self, stream: str, extra_endpoint: str | None = None) -> Publisher[msgspec.Struct]:
         """Bind the stream as its owner, and on ``extra_endpoint`` too."""
@@ -295,8 +390,7 @@ class Bus:
         for topic in topics:
             socket.subscribe(topic)
         for endpoint in endpoints:
-            self._secure(socket, endpoint)
-            socket.connect(endpoint)
+            self._connect_to(socket, endpoint)
         return self._receiver(socket, stream, topics=True)
 
     def trigger_server(self) -> TriggerServer:
@@ -307,60 +401,88 @@ class Bus:
         return TriggerServer(socket)
 
     def trigger_client(self, owner: str) -> TriggerClient:
-        """A REQ socket to one camera's process; after a timeout it may ask again."""
-        socket = self._socket(zmq.REQ, "triggers")
-        socket.setsockopt(zmq.REQ_RELAXED, 1)
-        socket.setsockopt(zmq.REQ_CORRELATE, 1)
-        self._connect(socket, "triggers", owner)
-        return TriggerClient(socket)
+        """A REQ socket to one camera's process."""
+
+        def open_socket() -> zmq.Socket[bytes]:
+            socket = self._socket(zmq.REQ, "triggers")
+            self._connect(socket, "triggers", owner)
+            return socket
+
+        return TriggerClient(open_socket)
 
     def wait(self, timeout_ms: int) -> bool:
         """Sleep until any receiver of this bus has something, at most ``timeout_ms``."""
         return bool(self._poller.poll(timeout_ms))
 
-    def _receiver(self, socket: zmq.Socket[bytes], stream: str, topics: bool) -> Receiver[msgspec.Struct]:
+    def _receiver(
+        self, socket: zmq.Socket[bytes], stream: str, topics: bool, door: Door | None = None
+    ) -> Receiver[msgspec.Struct]:
         self._poller.register(socket, zmq.POLLIN)
-        return Receiver(socket, Codec(STREAMS[stream]), stream, topics)
+        return Receiver(socket, Codec(STREAMS[stream]), stream, topics, door)
 
     def _socket(self, kind: int, stream: str) -> zmq.Socket[bytes]:
         row = STREAMS[stream]
         socket = self._context.socket(kind)
+        self._sockets = [*(one for one in self._sockets if not one.closed), socket]
         socket.setsockopt(zmq.LINGER, 0)
         socket.set_hwm(row.queue)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_ARRAY_BYTES)
-        if row.pattern is Pattern.PUB and kind == zmq.PUB:
-            socket.setsockopt(zmq.SNDTIMEO, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_ARRAY_BYTES if row.arrays else MAX_HEADER_BYTES)
         return socket
 
     def _bind(self, socket: zmq.Socket[bytes], stream: str) -> None:
         self._bind_to(socket, self._address.bind_endpoint(stream, self._owner))
 
     def _bind_to(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        keys = self._address.curve_keys()
-        if keys and endpoint.startswith("tcp://"):
+        keys = self._prepare(socket, endpoint)
+        if keys:
             socket.curve_server = True
-            socket.curve_publickey, socket.curve_secretkey = keys
+        path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
+        if path and _answers(path):  # libzmq would take the file away from its owner without a word
+            raise SettingsError(f"{self._owner} cannot bind {endpoint}: it is already running")
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             raise SettingsError(
                 f"{self._owner} cannot bind {endpoint}: {error}. Is it already running, or is the port taken?"
             ) from error
-        if endpoint.startswith("ipc://"):
-            Path(endpoint.removeprefix("ipc://")).chmod(0o600)
+        if path:
+            path.chmod(0o600)
 
     def _connect(self, socket: zmq.Socket[bytes], stream: str, owner: str) -> None:
-        endpoint = self._address.endpoint(stream, owner)
-        self._secure(socket, endpoint)
-        socket.connect(endpoint)
+        self._connect_to(socket, self._address.endpoint(stream, owner))
 
-    def _secure(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        keys = self._address.curve_keys()
-        if keys and endpoint.startswith("tcp://"):
+    def _connect_to(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        keys = self._prepare(socket, endpoint)
+        if keys:
             socket.curve_serverkey = keys[0]
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise SettingsError(f"{self._owner} cannot connect to {endpoint}: {error}") from error
+
+    def _prepare(self, socket: zmq.Socket[bytes], endpoint: str) -> tuple[bytes, bytes] | None:
+        """What only a connection between machines needs: pings and keys. -> the keys, if any."""
+        if not endpoint.startswith("tcp://"):
+            return None
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, PING_PERIOD_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PING_TIMEOUT_MS)
+        keys = self._address.curve_keys()
+        if keys:
             socket.curve_publickey, socket.curve_secretkey = keys
+        return keys
+
+
+def _answers(path: Path) -> bool:
+    """Is some process listening on this socket file?"""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 def new_curve_keys() -> tuple[bytes, bytes]:

@@ -17,7 +17,8 @@ LEAST_CONTRAST = 10.0  # grey levels of 255; blur and area averaging leave about
 NOISE_FACTOR = 4.5
 FULL_SHARE = 0.85  # so much foreground is no part: the light or the camera's view has changed
 FULL_S = 1.0
-GHOST_PARTS = 10  # what stood still while so many parts passed is no part (debris; a part learned as belt)
+GHOST_PARTS = 10  # what stood still while so many parts passed is no part
+GHOST_EDGE = 2.0  # an outline so much stronger in the model than in the picture is of a part that has left
 
 
 class Background:
@@ -29,14 +30,11 @@ class Background:
     def __init__(self) -> None:
         self._samples: list[Grid] = []
         self._began_ns = self._last_ns = 0
-        self._forget()
-
-    def _forget(self) -> None:
-        self._samples.clear()
         self._mean: Grid | None = None
         self._spread: NDArray[np.float32] = np.zeros(0, np.float32)
         self._covered_since: NDArray[np.int64] = np.zeros(0, np.int64)  # parts passed when the pixel was covered
         self._full_since_ns: int | None = None
+        self.outdated = False  # the picture has changed so much that the belt must be learned anew
 
     @property
     def ready(self) -> bool:
@@ -77,6 +75,20 @@ class Background:
         self._last_ns = now_ns
         return np.asarray(covered, np.uint8)
 
+    def is_ghost(self, grid: Grid, outline: Mask) -> bool:
+        """Is what differs here the model's fault? A part that was learned as belt leaves its edges in the model."""
+        assert self._mean is not None
+        if not outline.any():
+            return False
+        learned, seen = (_edges(picture)[outline > 0].mean() for picture in (self._mean, grid))
+        return bool(learned > LEAST_CONTRAST and learned > GHOST_EDGE * seen)
+
+    def relearn(self, grid: Grid, place: Mask) -> None:
+        """Take what is there now as belt."""
+        assert self._mean is not None
+        self._mean[place > 0] = grid[place > 0] / self._gain(grid)
+        self._covered_since[place > 0] = -1
+
     def _gain(self, grid: Grid) -> float:
         """How much brighter than the model the belt is now: lamps flicker, cameras expose by themselves."""
         assert self._mean is not None
@@ -84,7 +96,7 @@ class Background:
         if free.mean() < 0.1:
             return 1.0
         ratios = grid[::2, ::2, 1][free] / np.maximum(self._mean[::2, ::2, 1][free], 1.0)  # green
-        return float(np.clip(np.median(ratios), 0.5, 2.0))
+        return float(np.clip(np.median(ratios), 0.3, 3.0))
 
     def _adapt(self, level: Grid, difference: NDArray[np.float32], covered: NDArray[np.bool_], passed_s: float) -> None:
         assert self._mean is not None
@@ -106,5 +118,10 @@ class Background:
             self._full_since_ns = None
         elif self._full_since_ns is None:
             self._full_since_ns = now_ns
-        elif now_ns - self._full_since_ns > FULL_S * 1e9:
-            self._forget()
+        self.outdated = self._full_since_ns is not None and now_ns - self._full_since_ns > FULL_S * 1e9
+
+
+def _edges(picture: Grid) -> NDArray[np.float32]:
+    """(h, w, 3) -> (h, w) how much the green channel changes around each pixel."""
+    green = np.ascontiguousarray(picture[..., 1])
+    return np.asarray(cv2.morphologyEx(green, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.float32)

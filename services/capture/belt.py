@@ -14,9 +14,12 @@ from statistics import median
 TOLERANCE = 0.06  # of the length: how far an edge may be from where the shift puts it
 ENTRY = 0.15  # of the length: how far a part may have come in unseen (too little of it to count)
 INSIDE = 0.6  # so much of a span inside of another makes them the same thing
-MOST_FORWARD, MOST_BACKWARD = 0.75, -0.5  # of the length, from picture to picture (one may be lost between)
+MOST_SHIFT = 0.4  # of the length, in the usual time between two pictures
 LOST_S = 0.4  # a part unseen for so long is gone
-REVERSE_COST = 0.3  # of one thing unexplained; while the speed is unknown, parts go forward
+# What a shift costs, where one thing that cannot be explained costs 1:
+BLURRED_COST = 0.5  # a part that is somewhere in a larger thing
+CHANGE_COST = 2.0  # for a change of the shift by the whole length; a third of it, a hard start, must stay below 1
+REVERSE_COST = 0.3  # while the speed is unknown, parts go forward
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Belt:
     tracks: list[Track] = field(default_factory=list)
     speed_px_s: float | None = None
     _last_ns: int = 0
+    _usual_s: float = 0.0  # between two pictures
 
     def step(self, spans: Sequence[Span], now_ns: int) -> list[bool]:
         """One entry for each part that crossed the middle since the last picture.
@@ -76,6 +80,7 @@ class Belt:
         """
         passed_s = (now_ns - self._last_ns) / 1e9
         self._last_ns = now_ns
+        self._usual_s += (0.1 if self._usual_s else 1.0) * (min(passed_s, 1.0) - self._usual_s)
         shift_px, pairs = self._shift(spans, passed_s)
         if pairs and passed_s > 0:
             self.speed_px_s = shift_px / passed_s
@@ -91,7 +96,8 @@ class Belt:
         expected_px = None if self.speed_px_s is None else self.speed_px_s * passed_s
         candidates = [expected_px or 0.0]
         candidates += [d for track in self.tracks for span in spans for d in self._steps(track.span, span)]
-        candidates = [d for d in candidates if MOST_BACKWARD * self.length_px <= d <= MOST_FORWARD * self.length_px]
+        most_px = MOST_SHIFT * self.length_px * max(1.0, passed_s / max(self._usual_s, 1e-3))
+        candidates = [d for d in candidates if abs(d) <= most_px]
         best = min(candidates, key=lambda d: self._cost(spans, d, expected_px), default=0.0)
         pairs = self._pairs(spans, best)
         steps = [d for i, j in pairs for d in self._steps(self.tracks[i].span, spans[j])]
@@ -111,14 +117,17 @@ class Belt:
         """How much a shift leaves unexplained, and how unlikely it is."""
         pairs = self._pairs(spans, shift_px)
         known, seen = {i for i, _ in pairs}, {j for _, j in pairs}
-        lost = [self._view(t.span.moved(shift_px)) for i, t in enumerate(self.tracks) if i not in known]
-        vanished = sum(v.length_px > ENTRY * self.length_px and v.share_in(spans) < INSIDE for v in lost)
-        appeared = sum(not self._may_be_new(s, shift_px) for j, s in enumerate(spans) if j not in seen)
-        if expected_px is None:
-            unlikely = REVERSE_COST if shift_px < -TOLERANCE * self.length_px / 2 else 0.1 * shift_px / self.length_px
-        else:
-            unlikely = abs(shift_px - expected_px) / self.length_px
-        return vanished + appeared + unlikely
+        moved = [self._view(track.span.moved(shift_px)) for track in self.tracks]
+        unseen = [view for i, view in enumerate(moved) if i not in known and view.length_px > ENTRY * self.length_px]
+        vanished = sum(BLURRED_COST if view.share_in(spans) >= INSIDE else 1 for view in unseen)
+        unknown = [span for j, span in enumerate(spans) if j not in seen and not self._may_be_new(span, shift_px)]
+        appeared = sum(span.share_in(moved) < INSIDE for span in unknown)
+        return vanished + appeared + self._unlikely(shift_px, expected_px)
+
+    def _unlikely(self, shift_px: float, expected_px: float | None) -> float:
+        if expected_px is not None:
+            return CHANGE_COST * abs(shift_px - expected_px) / self.length_px
+        return REVERSE_COST if shift_px < -TOLERANCE * self.length_px / 2 else 0.1 * shift_px / self.length_px
 
     def _may_be_new(self, span: Span, shift_px: float) -> bool:
         """Could it have been out of view in the last picture?"""

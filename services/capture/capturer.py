@@ -21,6 +21,7 @@ from shared.settings import CameraSettings
 LIVE_WIDTH_PX = 640
 LIVE_JPEG_QUALITY = 75
 PICTURE_WAIT_NS = 1_000_000_000  # a picture that comes later does not show the part
+MAX_PART_ID = 200  # signs; it is stored with every event
 STAGE = "capture"
 
 
@@ -101,6 +102,8 @@ class Capturer:
 
     def trigger(self, part_id: str, now_ns: int, now_at: float, connected: bool) -> TriggerReply:
         """A part is in view now: in the books at once, inspected in the next picture."""
+        if len(part_id) > MAX_PART_ID:
+            return TriggerReply(error=f"a part_id of {len(part_id)} signs: at most {MAX_PART_ID}")
         ticket = self._open_ticket(part_id, now_ns, now_at)
         if not connected:
             self._send_unknown(ticket, Reason.NO_PICTURE)

@@ -37,16 +37,27 @@ class Presence:
         """The shots to inspect: this one or the one before, one entry for each part that crossed."""
         grid = small(shot.image, self._direction)
         last, self._last = self._last, shot
-        if self._belt is None or last is None or last.image.shape != shot.image.shape:
+        if self._belt is None or last is None or last.image.shape != shot.image.shape or self._background.outdated:
             self._restart(grid)
         if not self._background.ready:
             self._background.learn(grid, shot.capture_ns)
             return []
         assert self._belt is not None
         mask = self._background.mask(grid, shot.capture_ns, self._passed)
-        crossings = self._belt.step(spans_of(mask, self._belt.min_area_px), shot.capture_ns)
+        things = things_of(mask, self._belt.min_area_px)
+        crossings = self._belt.step(spans_of(self._without_ghosts(things, grid)), shot.capture_ns)
         self._passed += len(crossings)
         return [last if nearer and last is not None else shot for nearer in crossings]
+
+    def _without_ghosts(self, things: list[Mask], grid: Grid) -> list[Mask]:
+        real = []
+        for thing in things:
+            outline = np.asarray(cv2.morphologyEx(thing, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.uint8)
+            if self._background.is_ghost(grid, outline):
+                self._background.relearn(grid, np.maximum(thing, outline))
+            else:
+                real.append(thing)
+        return real
 
     def _restart(self, grid: Grid) -> None:
         self._background = Background()
@@ -65,19 +76,25 @@ def small(image: Image, direction: str) -> Grid:
     return np.asarray(grid, np.float32)
 
 
-def spans_of(mask: Mask, min_area_px: float) -> list[Span]:
-    """(h, w) 0/1 -> where parts lie along the width. Pieces beside each other across the belt are one."""
+def things_of(mask: Mask, min_area_px: float) -> list[Mask]:
+    """(h, w) 0/1 -> one such mask for each connected thing that is large enough to be a part or the end of one."""
     side = max(3, round(CLOSE * min_area_px**0.5)) | 1
     whole = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     whole = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
     contours, _ = cv2.findContours(whole, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros_like(whole), contours, -1, 1, cv2.FILLED)  # a ring counts as a disc
-    _, _, facts, _ = cv2.connectedComponentsWithStats(filled, connectivity=8)
-    spans = [
-        Span(float(x), float(x + width), float(area))
-        for x, _, width, _, area in facts[1:]
-        if area >= FRAGMENT * min_area_px
+    filled = [
+        np.asarray(cv2.drawContours(np.zeros_like(mask), contours, i, 1, cv2.FILLED), np.uint8)
+        for i in range(len(contours))
     ]
+    return [thing for thing in filled if thing.sum() >= FRAGMENT * min_area_px]  # filled: a ring counts as a disc
+
+
+def spans_of(things: list[Mask]) -> list[Span]:
+    """Where things lie along the width. Pieces beside each other across the belt are one."""
+    spans = []
+    for thing in things:
+        left, _, width, _ = cv2.boundingRect(thing)
+        spans.append(Span(float(left), float(left + width), float(thing.sum())))
     return _joined(sorted(spans, key=lambda span: span.back_px))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import socket
 import time
 from collections.abc import Coroutine
@@ -41,6 +42,7 @@ GRACE_S = 1  # SIGTERM -> connections are cut
 def main(settings: LineSettings, owner: str) -> None:
     """Wire it up and serve until SIGTERM."""
     stop = Stop()
+    gc.freeze()  # what is imported stays: a busy machine takes 1 s to walk through it again at exit (0.1 s without)
     with listen(settings.console) as listener, Bus(settings, owner) as bus:
         now_ns = time.monotonic_ns()
         registry = CollectorRegistry()

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -256,7 +256,9 @@ def bench_wire(
 def both_sides(transport: Transport) -> Iterator[tuple[Tally, Tally]]:
     """Start the answering processes, join them, and leave nothing behind."""
     with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder:
-        address = BenchAddress(folder, free_ports("tickets", "frames", "verdicts", "imagezmq") if transport == "tcp" else {})
+        address = BenchAddress(
+            folder, free_ports("tickets", "frames", "verdicts", "imagezmq") if transport == "tcp" else {}
+        )
         processes = {role: start(role, address) for role in ROLES}
         try:
             for role, process in processes.items():
@@ -339,7 +341,7 @@ def say(line: str) -> None:
     os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
-def imagezmq_module():  # type: ignore[no-untyped-def]  # noqa: ANN201
+def imagezmq_module() -> Any:
     """imagezmq is wanted for this comparison only, so it is loaded here only."""
     try:
         import imagezmq
@@ -350,7 +352,11 @@ def imagezmq_module():  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 def environment() -> dict[str, str]:
     """What the figures depend on."""
-    cpus = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    cpus = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
     return {
         "cpu": cpus[0] if cpus else platform.machine(),
         "cores": str(os.cpu_count()),
@@ -364,7 +370,9 @@ def environment() -> dict[str, str]:
 
 def table(report: WireReport) -> Table:
     """The report for people."""
-    out = Table(title=f"capture -> verdict, {report.size_px} x {report.size_px} BGR at {report.rate_hz:g}/s, {report.transport}")
+    out = Table(
+        title=f"capture -> verdict, {report.size_px} x {report.size_px} BGR at {report.rate_hz:g}/s, {report.transport}"
+    )
     for column in ("", "p50 ms", "p99 ms", "worst ms", "sent", "lost"):
         out.add_column(column, justify="right" if column else "left")
     for side in (report.sightline, report.imagezmq):

@@ -17,6 +17,7 @@ GREEN, RED, WHITE, BLACK = (80, 160, 60), (50, 50, 220), (255, 255, 255), (0, 0,
 OUTLINE = (255, 255, 0)
 
 Image = NDArray[np.uint8]
+Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 px
 
 
 def draw_overlay(
@@ -32,33 +33,45 @@ def draw_overlay(
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
     canvas = _paint_heat(canvas, anomaly_map)
-    for mask, words in marks:
-        _mark(canvas, mask, words)
+    outlines = [_outline(canvas, mask) for mask, _ in marks]
+    written: list[Rectangle] = []
+    for box, (_, words) in zip(outlines, marks, strict=True):
+        _label(canvas, box, words, written)
     return _with_band(canvas, headline, GREEN if good else RED)
 
 
 def _paint_heat(canvas: Image, anomaly_map: NDArray[np.float32]) -> Image:
     heat = cv2.resize(anomaly_map, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap((heat * 255).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    strength = ((heat - HEAT_FROM) / (1 - HEAT_FROM)).clip(0, 1)[..., None] ** 0.5 * HEAT_OPACITY
+    above = ((heat - HEAT_FROM) / (1 - HEAT_FROM)).clip(0, 1)
+    colours = cv2.applyColorMap((above * 255).astype(np.uint8), cv2.COLORMAP_AUTUMN)  # red to yellow
+    strength = above[..., None] ** 0.5 * HEAT_OPACITY
     return np.asarray(canvas * (1 - strength) + colours * strength, dtype=np.uint8)
 
 
-def _mark(canvas: Image, mask: NDArray[np.bool_], words: str) -> None:
-    size = canvas.shape[1::-1]
-    enlarged = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+def _outline(canvas: Image, mask: NDArray[np.bool_]) -> Rectangle:
+    enlarged = cv2.resize(mask.astype(np.uint8), canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(canvas, contours, -1, BLACK, 3, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, OUTLINE, 1, cv2.LINE_AA)
-    x, y, _, height = cv2.boundingRect(enlarged)
-    _write(canvas, words, x, y - 6 if y > 24 else y + height + 18)
+    x, y, width, height = cv2.boundingRect(enlarged)
+    return x, y, x + width, y + height
 
 
-def _write(canvas: Image, words: str, x: int, y: int) -> None:
-    (width, _), _ = cv2.getTextSize(words, FONT, 0.5, 1)
-    at = (min(max(x, 2), max(canvas.shape[1] - width - 2, 2)), y)
-    cv2.putText(canvas, words, at, FONT, 0.5, BLACK, 3, cv2.LINE_AA)
-    cv2.putText(canvas, words, at, FONT, 0.5, WHITE, 1, cv2.LINE_AA)
+def _label(canvas: Image, box: Rectangle, words: str, written: list[Rectangle]) -> None:
+    """Above the outline, or below it at the upper edge; left out where it would cover an earlier one."""
+    (width, height), _ = cv2.getTextSize(words, FONT, 0.5, 1)
+    x = min(max(box[0], 2), max(canvas.shape[1] - width - 2, 2))
+    y = box[1] - 6 if box[1] > 24 else box[3] + 18
+    place = (x, y - height, x + width, y)
+    if any(_meet(place, other) for other in written):
+        return
+    written.append(place)
+    cv2.putText(canvas, words, (x, y), FONT, 0.5, BLACK, 3, cv2.LINE_AA)
+    cv2.putText(canvas, words, (x, y), FONT, 0.5, WHITE, 1, cv2.LINE_AA)
+
+
+def _meet(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _with_band(canvas: Image, headline: str, colour: tuple[int, int, int]) -> Image:

@@ -58,7 +58,7 @@ def start_and_show(runner: LineRunner, stop: Stop) -> None:
     reports: list[Report] = []
     with console.status("starting …") as status:
         for reports in runner.wait_until_ready(READY_TIMEOUT_S):
-            waiting = [report.owner for report in reports if report.state not in ("ok", "degraded")]
+            waiting = [report.owner for report in reports if not report.answers]
             status.update(f"starting … waiting for {', '.join(waiting)}" if waiting else "ready")
             if stop.requested:
                 return

@@ -16,6 +16,8 @@ from shared.store import Event
 from shared.synth.conveyor import Conveyor, ConveyorPart
 from shared.synth.matching import locate, match_parts
 
+LATEST_S = 6.0  # a camera may take three seconds to find its film, and RTSP adds up to two
+
 
 class Match(Struct, frozen=True):
     """One part that passed while the line watched, and what the line said of it; None: it was never noticed."""
@@ -31,7 +33,7 @@ def match(signals: Sequence[Signal], crossings_s: Sequence[float], parts: Sequen
     """
     seen = sorted(signals, key=lambda signal: signal.capture_ns)
     times_s = [signal.capture_ns / 1e9 for signal in seen]
-    pairs = {part: decision for decision, part in match_parts(times_s, crossings_s)}
+    pairs = {part: decision for decision, part in match_parts(times_s, crossings_s, latest_s=LATEST_S)}
     if not pairs:
         return []
     return [

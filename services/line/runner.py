@@ -32,6 +32,7 @@ class Report(Struct, frozen=True):
     state: str  # ok, degraded, starting, silent, failed
     pid: int
     detail: str
+    answers: bool = False
 
 
 class LineRunner:
@@ -114,13 +115,14 @@ class LineRunner:
             return Report(owner, "failed", pid, last_log_error(self._logs / f"{owner}.log"))
         if owner == "redis":
             listening = self._settings.embedded_redis_socket.exists() and pid > 0
-            return Report(owner, "ok" if listening else "starting", pid, str(self._settings.embedded_redis_socket))
+            state = "ok" if listening else "starting"
+            return Report(owner, state, pid, str(self._settings.embedded_redis_socket), answers=listening)
         if pulse is None or pulse.pid != pid:
             return Report(owner, "starting", pid, last_log_error(self._logs / f"{owner}.log") if not pid else "")
         if time.monotonic() - heard_at > PULSE_LOST_S:
             return Report(owner, "silent", pid, f"no pulse for {time.monotonic() - heard_at:.0f} s")
-        state = "ok" if pulse.state is State.OK else pulse.state.value
-        return Report(owner, state, pid, pulse.last_error if pulse.state is not State.OK else self._place(owner, pulse))
+        detail = pulse.last_error if pulse.state is State.DEGRADED else self._place(owner, pulse)
+        return Report(owner, pulse.state.value, pid, detail, answers=True)
 
     def _place(self, owner: str, pulse: Pulse) -> str:
         if owner == "console":
@@ -136,9 +138,7 @@ class LineRunner:
             self.listen(500)
             reports = self.reports()
             yield reports
-            if all(report.state in ("ok", "degraded") for report in reports):
-                return
-            if any(report.state == "failed" for report in reports):
+            if all(report.answers for report in reports) or any(report.state == "failed" for report in reports):
                 return
 
 

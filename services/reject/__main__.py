@@ -23,7 +23,6 @@ HEARTBEAT_NS = 500_000_000
 IDLE_NS = 200_000_000
 NS_PER_MS = 1_000_000
 TAKEN_A_TURN = 1000  # messages of each stream: a flood must not keep the deadlines waiting for ever
-PRIORITY = -15  # nice value; threads that the wire starts later inherit it
 SMALL_BOOKS = 2000  # facts; more would take longer to rewrite than a signal should wait
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 log = structlog.get_logger()
@@ -173,11 +172,11 @@ def signal_of(fact: Settled, line: str) -> Signal:
 
 
 def ask_for_priority() -> None:
-    """A signal must not wait for the models' arithmetic; without the right to more priority it may."""
+    """A signal must not wait for the models' arithmetic. The wire's threads, started later, inherit the priority."""
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-    except PermissionError:
-        log.info("runs at normal priority: on a busy machine signals leave some milliseconds late (CAP_SYS_NICE)")
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except (AttributeError, PermissionError):
+        log.info("normal priority: on a busy machine signals may leave some milliseconds late (Linux: CAP_SYS_NICE)")
 
 
 def main(settings: LineSettings, owner: str) -> None:

@@ -75,13 +75,13 @@ def _payload(raw: bytes, at: int) -> bytes | None:
 class Journal:
     """The open journal; starts with the given facts. ``trouble`` says why it cannot be written; empty: all is well."""
 
-    def __init__(self, path: Path, boot_id: str, facts: Iterable[Fact]) -> None:
+    def __init__(self, path: Path, boot_id: str, facts: Iterable[Fact], reserved_bytes: int = RESERVED_BYTES) -> None:
         """Replaces the file at ``path``, so read that first.
 
         Raises:
             SettingsError: the disk is full or the folder cannot be written.
         """
-        self._path, self._boot_id = path, boot_id
+        self._path, self._boot_id, self._reserved_bytes = path, boot_id, reserved_bytes
         self._encoder = msgspec.msgpack.Encoder()
         self._file, self._end = -1, 0
         self._retry_ns = 0
@@ -102,6 +102,11 @@ class Journal:
             self._complain(error)
         else:
             self._end += len(frames)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all whole frames."""
+        return self._end
 
     def wants_replacement(self, now_ns: int) -> bool:
         """Is the file long, or unusable?"""
@@ -125,7 +130,7 @@ class Journal:
         new = self._path.with_name(self._path.name + ".new")
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.posix_fallocate(file, 0, RESERVED_BYTES)
+            os.posix_fallocate(file, 0, self._reserved_bytes)
             frames = b"".join(self._frame(fact) for fact in (Head(self._boot_id), *facts()))
             _write(file, frames, 0)
             new.replace(self._path)

@@ -210,7 +210,7 @@ def stream_raw(conveyor: Conveyor, truth: Path, seconds: float) -> None:
             if now_s < due / settings.fps:
                 time.sleep(due / settings.fps - now_s)
                 continue
-            due = int(now_s * settings.fps)
+            due = max(due, int(now_s * settings.fps))
             _write_all(conveyor.frame(due / settings.fps))
             due += 1
             crossed = conveyor.parts(now_s)

@@ -10,26 +10,25 @@ from numpy.typing import NDArray
 
 from shared.synth.noise import Plane
 
-LATEST_S = 2.0  # the longest latency looked for
 _STEP_S = 0.005
 _SHARPNESS = 5  # the alignment looks at a fifth of the tolerance: spacing differs by less than the tolerance
 
 
 def match_parts(
-    decisions_s: Sequence[float], crossings_s: Sequence[float], tolerance_s: float = 0.2
+    decisions_s: Sequence[float], crossings_s: Sequence[float], tolerance_s: float = 0.2, latest_s: float = 2.0
 ) -> list[tuple[int, int]]:
     """Pairs (decision index, crossing index), by decision; each index at most once.
 
-    Decisions follow crossings by one unknown latency of 0..2 s, the same for all but for some jitter. The latency that
-    aligns most decisions is found first: the parts' uneven spacing tells it from one that is a part too long. Then the
-    closest pairs within `tolerance_s` are joined, so that of a doubled decision only the nearer counts.
+    Decisions follow crossings by one unknown latency of 0..`latest_s`, the same for all but for some jitter. The
+    latency that aligns most decisions is found first: the parts' uneven spacing tells it from one that is a part too
+    long. Then the closest pairs within `tolerance_s` are joined, so that of a doubled decision only the nearer counts.
     """
     decisions, crossings = np.asarray(decisions_s, np.float64), np.asarray(crossings_s, np.float64)
     if not len(decisions) or not len(crossings):
         return []
     order = np.argsort(crossings, kind="stable")
     ascending = crossings[order]
-    moments = decisions - _find_latency(decisions, ascending, tolerance_s / _SHARPNESS)
+    moments = decisions - _find_latency(decisions, ascending, tolerance_s / _SHARPNESS, latest_s)
     first, last = (np.searchsorted(ascending, moments + reach) for reach in (-tolerance_s, tolerance_s))
     near = [(d, int(order[c])) for d in range(len(moments)) for c in range(first[d], last[d])]
     near.sort(key=lambda pair: abs(moments[pair[0]] - crossings[pair[1]]))
@@ -42,9 +41,11 @@ def match_parts(
     return sorted(pairs.items())
 
 
-def _find_latency(decisions: NDArray[np.float64], crossings: NDArray[np.float64], width_s: float) -> float:
+def _find_latency(
+    decisions: NDArray[np.float64], crossings: NDArray[np.float64], width_s: float, latest_s: float
+) -> float:
     """The latency under which most decisions lie close (a bell of `width_s`) to a crossing; of equals the shortest."""
-    candidates = np.arange(0, LATEST_S + _STEP_S, _STEP_S)
+    candidates = np.arange(0, latest_s + _STEP_S, _STEP_S)
     scores = [np.exp(-((_residuals(decisions - latency, crossings) / width_s) ** 2)).sum() for latency in candidates]
     best = float(candidates[int(np.argmax(scores))])
     residuals = _residuals(decisions - best, crossings)

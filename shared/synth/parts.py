@@ -19,10 +19,7 @@ from shared.synth.goods import (
     coin,
     tablet,
 )
-from shared.synth.noise import Plane, Shape, any_tone, cloud, three
-from shared.synth.pose import PartPainter, lay
-from shared.synth.scenes import Painter, Scene, over
-from shared.synth.surfaces import (
+from shared.synth.materials import (
     brushed_metal,
     cardboard,
     concrete,
@@ -30,8 +27,11 @@ from shared.synth.surfaces import (
     painted_panel,
     paper,
     rubber,
-    woven_fabric,
 )
+from shared.synth.noise import Plane, Shape, any_tone, cloud, three
+from shared.synth.patterns import woven_fabric
+from shared.synth.pose import PartPainter, lay
+from shared.synth.scenes import Painter, Scene, over
 
 _FLOORS = (rubber, painted_panel, paper, moulded_plastic, brushed_metal, concrete, cardboard, woven_fabric)
 _RAIL_ODDS, _NEIGHBOUR_ODDS, _ENGRAVING_ODDS = 0.12, 0.18, 0.3

@@ -29,7 +29,7 @@ class MmrConfig:
 
     points_per_area: int = 3  # the paper's m is not known to us
     max_areas: int = 32  # the largest are refined, the others keep the rough map
-    agreement_floor: float = 0.15  # a mask whose IoU with its rough area is lower is ignored; ours, not the paper's
+    agreement_floor: float = 0.1  # a mask whose IoU with its rough area is lower is ignored; ours, not the paper's
 
 
 @dataclass(frozen=True)

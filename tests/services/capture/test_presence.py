@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -13,78 +12,76 @@ from services.capture.presence import Presence
 from services.capture.shot import Shot
 from shared.synth.conveyor import Conveyor, ConveyorSettings
 
-WIDTH_PX, HEIGHT_PX = 320, 180
-PART_PX = 70
+WIDTH_PX, HEIGHT_PX = 160, 90
+MIDDLE_PX = WIDTH_PX / 2
+PART_PX = 36
 FPS = 25
+CLOSE_PX, WIDE_PX = 1.3 * PART_PX, 2.5 * PART_PX  # from centre to centre
+Way = Callable[[float], float]  # seconds -> how far the belt has gone, in pixels
 
 
-@dataclass
+def steady(speed_px_s: float) -> Way:
+    return lambda time_s: speed_px_s * time_s
+
+
+def legs(*speeds: tuple[float, float]) -> Way:
+    """Pairs of (seconds, px per second), one after another; the last goes on."""
+    ends_s = np.cumsum([0.0, *(seconds for seconds, _ in speeds)])
+    ends_px = np.cumsum([0.0, *(seconds * speed for seconds, speed in speeds)])
+    return lambda time_s: float(np.interp(time_s, ends_s, ends_px))
+
+
+def row(count: int, first_px: float, seed: int = 0) -> list[float]:
+    """Where the centres of parts behind one another are at the start."""
+    gaps_px = np.random.default_rng(seed).uniform(CLOSE_PX, WIDE_PX, count)
+    return [float(first_px - gap) for gap in np.cumsum(gaps_px)]
+
+
 class World:
-    """``offset_px(t)`` is how far the belt has gone; a part's centre is at its place plus that."""
+    """A part's centre is at its place plus ``way(t)``."""
 
-    offset_px: Callable[[float], float]
-    places_px: list[float]
-    noise: float = 3.0
-    flicker: float = 0.0
-    light: Callable[[float], float] = lambda time_s: 1.0
-    seed: int = 0
-    texture: NDArray[np.float32] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(self.seed)
-        coarse = self.rng.normal(0, 4, (HEIGHT_PX // 3, 400))
-        self.texture = coarse.repeat(3, 0).repeat(3, 1).astype(np.float32)
-        self.colours = self.rng.uniform(0, 60, (len(self.places_px), 3)) + self.rng.choice([0, 190], len(self.places_px))[:, None]
-
-    def centres_px(self, time_s: float) -> list[float]:
-        return [place + self.offset_px(time_s) for place in self.places_px]
+    def __init__(self, way: Way, places_px: list[float], seed: int = 0, light: Way = lambda time_s: 1.0) -> None:
+        self.way, self.places_px, self.light = way, places_px, light
+        self.rng = np.random.default_rng(seed)
+        self.texture = self.rng.normal(0, 5, (HEIGHT_PX // 3, 200)).repeat(3, 0).repeat(3, 1)
+        self.noise = self.rng.normal(0, 3, (8, HEIGHT_PX, WIDTH_PX, 3)).astype(np.float32)
+        tones = self.rng.choice([0, 190], len(places_px))
+        self.colours = tones[:, None] + self.rng.uniform(0, 60, (len(places_px), 3))
 
     def image(self, time_s: float) -> NDArray[np.uint8]:
-        roll = round(self.offset_px(time_s)) % self.texture.shape[1]
-        belt = np.roll(self.texture, roll, 1)[:, :WIDTH_PX, None] + np.full(3, 105.0)
-        for centre_px, colour in zip(self.centres_px(time_s), self.colours, strict=True):
-            left, right = round(centre_px - PART_PX / 2), round(centre_px + PART_PX / 2)
+        gone_px = self.way(time_s)
+        roll = round(gone_px) % self.texture.shape[1]
+        image = 105 + np.roll(self.texture, roll, 1)[:, :WIDTH_PX, None].repeat(3, 2)
+        for place_px, colour in zip(self.places_px, self.colours, strict=True):
+            left, right = (round(place_px + gone_px + side * PART_PX / 2) for side in (-1, 1))
             if right > 0 and left < WIDTH_PX:
-                belt[50:130, max(left, 0) : right] = colour
-        light = self.light(time_s) * (1 + self.flicker * np.sin(2 * np.pi * 7.3 * time_s))
-        noisy = belt * light + self.rng.normal(0, self.noise, belt.shape)
-        return np.clip(noisy, 0, 255).astype(np.uint8)
+                image[24:66, max(left, 0) : right] = colour
+        return np.clip(image * self.light(time_s) + self.rng.choice(self.noise), 0, 255).astype(np.uint8)
 
-    def first_crossings_s(self, until_s: float) -> list[float]:
+    def crossings_s(self, until_s: float) -> list[float]:
         """When each part's centre first crosses the middle."""
-        times = np.arange(0, until_s, 0.002)
-        firsts = []
-        for place in self.places_px:
-            beyond = np.array([place + self.offset_px(float(t)) >= WIDTH_PX / 2 for t in times])
-            if beyond.any() and not beyond[0]:
-                firsts.append(float(times[beyond.argmax()]))
-        return sorted(firsts)
+        times_s = np.arange(0, until_s, 0.001)
+        gone_px = np.array([self.way(time_s) for time_s in times_s])
+        beyond = [place_px + gone_px >= MIDDLE_PX for place_px in self.places_px]
+        return sorted(float(times_s[one.argmax()]) for one in beyond if one.any() and not one[0])
 
 
-def watch(world: World, seconds: float, direction: str = "right", fps: float = FPS) -> list[float]:
-    """The times of the shots that presence chose."""
-    turn = {
-        "right": lambda image: image,
-        "left": lambda image: image[:, ::-1],
-        "down": lambda image: image.transpose(1, 0, 2),
-        "up": lambda image: image.transpose(1, 0, 2)[::-1],
-    }[direction]
-    presence, chosen = Presence(direction, 0.04), []
-    for number in range(int(seconds * fps)):
-        time_s = number / fps
-        shot = Shot(np.ascontiguousarray(turn(world.image(time_s))), int(time_s * 1e9), time_s)
-        chosen += [part.captured_at for part in presence.parts(shot)]
-    return chosen
+TURNS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    "right": lambda image: image,
+    "left": lambda image: image[:, ::-1],
+    "down": lambda image: image.transpose(1, 0, 2),
+    "up": lambda image: image.transpose(1, 0, 2)[::-1],
+}
 
 
-def spaced(count: int, gap_px: tuple[float, float], seed: int, first_px: float) -> list[float]:
-    """Places of parts behind one another, the first at ``first_px``."""
-    gaps = np.random.default_rng(seed).uniform(*gap_px, count)
-    return [first_px - float(g) for g in np.cumsum(gaps)]
-
-
-def steady(speed_px_s: float) -> Callable[[float], float]:
-    return lambda time_s: speed_px_s * time_s
+def watch(world: World, seconds: float, direction: str = "right") -> list[float]:
+    """When the shots were taken that presence chose."""
+    presence, chosen_s = Presence(direction, 0.05), []
+    for number in range(int(seconds * FPS)):
+        time_s = number / FPS
+        image = np.ascontiguousarray(TURNS[direction](world.image(time_s)))
+        chosen_s += [part.captured_at for part in presence.parts(Shot(image, int(time_s * 1e9), time_s))]
+    return chosen_s
 
 
 def assert_each_once(chosen_s: list[float], truth_s: list[float], tolerance_s: float) -> None:
@@ -92,23 +89,103 @@ def assert_each_once(chosen_s: list[float], truth_s: list[float], tolerance_s: f
     assert np.abs(np.subtract(chosen_s, truth_s)).max() <= tolerance_s
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("speed_px_s", [40, 350, 1200, 0.32 * WIDTH_PX * FPS], ids=["slow", "usual", "fast", "third"])
-def test_presence_gives_one_ticket_per_part_at_the_nearest_shot(speed_px_s: float, seed: int) -> None:
-    gaps_px = (1.3 * PART_PX, 2.5 * PART_PX)
-    world = World(steady(speed_px_s), spaced(30, gaps_px, seed, WIDTH_PX / 2 - 2.0 * speed_px_s), seed=seed)
-    seconds = min(8.0, 2.0 + 32 * 2.5 * PART_PX / speed_px_s)
-    truth_s = [t for t in world.first_crossings_s(seconds - 2 / FPS)]
-    chosen_s = [t for t in watch(world, seconds) if t <= truth_s[-1] + 0.5 / FPS + 0.01]
-    assert_each_once(chosen_s, truth_s, 0.5 / FPS + 3 / speed_px_s + 0.002)
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("speed_px_s", [25, 175, 600, 0.32 * WIDTH_PX * FPS], ids=["slow", "usual", "fast", "a third"])
+def test_presence_chooses_the_nearest_shot_of_each_part_once(speed_px_s: float, seed: int) -> None:
+    places_px = row(40, MIDDLE_PX - 1.8 * speed_px_s, seed)
+    seconds = min(6.0, 2.0 + 36 * WIDE_PX / speed_px_s)
+    world = World(steady(speed_px_s), places_px, seed)
+    truth_s = [time_s for time_s in world.crossings_s(seconds) if time_s < seconds - 2 / FPS]
+    chosen_s = [time_s for time_s in watch(world, seconds) if time_s < truth_s[-1] + 1 / FPS]
+    assert_each_once(chosen_s, truth_s, 0.5 / FPS + 1.5 / speed_px_s + 0.002)
 
 
-@pytest.mark.parametrize("direction", ["right", "left", "down", "up"])
-def test_presence_sees_parts_that_move_in_its_direction_only(direction: str) -> None:
-    world = World(steady(400), spaced(8, (100, 160), 4, -600))
-    opposite = {"right": "left", "left": "right", "down": "up", "up": "down"}[direction]
-    seconds = 5.0
-    assert len(watch(world, seconds, direction)) == len(world.first_crossings_s(seconds)) > 4
-    mirrored = World(lambda t: -400 * t, [WIDTH_PX - p for p in world.places_px])
-    assert watch(mirrored, seconds, direction) == []
-    assert opposite != direction
+@pytest.mark.parametrize("direction", TURNS)
+def test_presence_sees_parts_of_its_direction_only(direction: str) -> None:
+    world = World(steady(220), row(6, -300))
+    backwards = World(steady(-220), [WIDTH_PX - place_px for place_px in world.places_px])
+    assert_each_once(watch(world, 4.0, direction), world.crossings_s(4.0), 0.5 / FPS + 0.01)
+    assert watch(backwards, 4.0, direction) == []
+
+
+WAYS = {
+    "stops and goes on": legs((2.5, 180), (2, 0), (4, 180)),
+    "creeps through the middle": legs((2.6, 180), (3, 4), (3, 180)),
+    "goes back a little": legs((2.6, 180), (0.5, -60), (4, 180)),
+    "goes back and forth": legs((2.6, 180), (0.3, -100), (0.3, 100), (0.3, -100), (0.3, 100), (4, 180)),
+    "changes its speed": legs((2, 100), (0.3, 300), (0.5, 800), (0.5, 300), (4, 120)),
+    "stops hard and starts hard": legs((2.3, 700), (0.6, 0), (0.5, 700), (0.6, 0), (3, 700)),
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_presence_counts_each_part_once_when_the_belt(way: Way, seed: int) -> None:
+    world = World(way, row(24, MIDDLE_PX - way(1.9), seed), seed)
+    truth_s = [time_s for time_s in world.crossings_s(7.0) if time_s < 6.9]
+    chosen_s = [time_s for time_s in watch(world, 7.0) if time_s < truth_s[-1] + 2 / FPS]
+    assert len(truth_s) > 3
+    assert_each_once(chosen_s, truth_s, 0.3)
+
+
+LIGHTS: dict[str, Way] = {
+    "flickers": lambda time_s: 1 + 0.06 * float(np.sin(2 * np.pi * 7.3 * time_s)),
+    "fades": lambda time_s: 1 - 0.08 * time_s,
+    "is switched down at once": lambda time_s: 1.0 if time_s < 3 else 0.7,
+}
+
+
+@pytest.mark.parametrize("light", LIGHTS.values(), ids=LIGHTS)
+def test_presence_counts_each_part_once_when_the_light(light: Way) -> None:
+    world = World(steady(180), row(12, MIDDLE_PX - 330), light=light)
+    assert_each_once(watch(world, 6.0), world.crossings_s(6.0), 0.5 / FPS + 0.02)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_presence_learns_the_belt_while_parts_pass(seed: int) -> None:
+    world = World(steady(180), row(24, WIDTH_PX, seed), seed)
+    truth_s = [time_s for time_s in world.crossings_s(5.9) if time_s > 2.0]
+    assert_each_once(
+        [time_s for time_s in watch(world, 6.0) if 2.0 < time_s < truth_s[-1] + 1 / FPS], truth_s, 0.5 / FPS + 0.02
+    )
+
+
+def test_presence_forgets_a_part_that_was_learned_as_belt() -> None:
+    """It stands while the belt is learned, so its place looks covered once it has gone."""
+    world = World(legs((2, 0), (30, 180)), [MIDDLE_PX + 20.0, *row(40, MIDDLE_PX - 40)])
+    truth_s = world.crossings_s(5.9)
+    assert_each_once(
+        [time_s for time_s in watch(world, 6.0) if time_s < truth_s[-1] + 1 / FPS], truth_s, 0.5 / FPS + 0.05
+    )
+
+
+def test_presence_learns_again_when_everything_has_changed() -> None:
+    world = World(steady(180), row(30, MIDDLE_PX - 330))
+    presence, chosen_s, learning = Presence("right", 0.05), [], []
+    for number in range(9 * FPS):
+        time_s = number / FPS
+        image = world.image(time_s) if time_s < 3 else world.image(time_s) // 2 + np.array([120, 60, 0], np.uint8)
+        parts = presence.parts(Shot(image, int(time_s * 1e9), time_s))
+        chosen_s += [part.captured_at for part in parts]
+        learning.append(presence.learning)
+    truth_s = [time_s for time_s in world.crossings_s(9.0) if time_s > 6.5]
+    assert_each_once([time_s for time_s in chosen_s if time_s > 6.5], truth_s, 0.5 / FPS + 0.05)
+    assert learning[int(3.5 * FPS)] == "" and learning[int(4.5 * FPS)] == "the empty belt" and learning[-1] == ""
+
+
+def test_presence_ignores_dirt_smaller_than_a_part() -> None:
+    world = World(steady(180), row(6, MIDDLE_PX - 330))
+    assert len(watch(world, 4.0)) > 0
+    presence = Presence("right", 0.25)
+    for number in range(4 * FPS):
+        assert presence.parts(Shot(world.image(number / FPS), int(number / FPS * 1e9), 0.0)) == []
+
+
+def test_presence_tickets_every_part_of_the_conveyor_once() -> None:
+    conveyor = Conveyor(ConveyorSettings(seed=3))
+    presence, chosen_s, seconds = Presence("right", 0.04), [], 14
+    for number in range(seconds * FPS):
+        time_s = number / FPS
+        chosen_s += [p.captured_at for p in presence.parts(Shot(conveyor.frame(time_s), int(time_s * 1e9), time_s))]
+    truth_s = [part.crossing_s for part in conveyor.parts(seconds) if 2 < part.crossing_s < seconds - 0.1]
+    assert_each_once([t for t in chosen_s if 2 - 0.02 < t < truth_s[-1] + 0.1], truth_s, 0.5 / FPS + 0.01)

@@ -43,8 +43,8 @@ def test_console_lives_without_redis_and_takes_it_up_when_it_comes(
         assert _slowest(client, "/healthz") < 0.5
         played_redis.process.send_signal(signal.SIGCONT)
         wait_until(lambda: client.json("/healthz")["redis"], "the console finds Redis again")
-        console.terminate()
-        assert console.wait(5) == 0
+        played_redis.process.send_signal(signal.SIGSTOP)
+        assert _seconds_to_end(console) < 2
 
 
 def test_interface_pages_through_the_events(running: RunningLine) -> None:
@@ -136,26 +136,23 @@ def test_page_never_shows_an_old_picture_as_live(
             assert browser.ask("document.querySelector('.screen canvas').width") == 320
 
             line.silent.add("capture-cam1")
-            assert _seconds_until(browser, f"{BADGE}.startsWith('STALE')") < 2
+            assert _seconds_until(browser, f"{BADGE}.startsWith('STALE')") < 2.5
             browser.wait(f"{BADGE} === 'STALE 2 s'", 3)  # it counts on
             line.silent.clear()
             browser.wait(LIVE, 5)
 
             console.send_signal(signal.SIGSTOP)
-            assert _seconds_until(browser, f"!({LIVE})") < 2
+            assert _seconds_until(browser, f"!({LIVE})") < 2.5
             browser.wait(f"{BADGE}.startsWith('NO CONNECTION')", 3)
             assert browser.ask("getComputedStyle(document.querySelector('.lost-banner')).display") == "block"
             console.send_signal(signal.SIGCONT)
             browser.wait(LIVE, 10)
 
             console.kill()
-            assert _seconds_until(browser, f"{BADGE}.startsWith('NO CONNECTION')") < 2
+            assert _seconds_until(browser, f"{BADGE}.startsWith('NO CONNECTION')") < 2.5
         with console_process(line_file) as console:
             browser.wait(LIVE, 30)  # by itself
-            begun = time.monotonic()
-            console.terminate()
-            assert console.wait(5) == 0
-            assert time.monotonic() - begun < 2
+            assert _seconds_to_end(console) < 2
 
 
 @needs_chromium
@@ -188,6 +185,13 @@ def _slowest(client: Client, path: str) -> float:
         client.get(path)
         took.append(time.monotonic() - begun)
     return max(took)
+
+
+def _seconds_to_end(console: subprocess.Popen[str]) -> float:
+    begun = time.monotonic()
+    console.terminate()
+    assert console.wait(10) == 0
+    return time.monotonic() - begun
 
 
 def _seconds_until(browser: Browser, expression: str) -> float:

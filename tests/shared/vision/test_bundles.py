@@ -94,7 +94,7 @@ def test_bundle_whose_file_is_no_safetensors_is_refused(bundle: Path) -> None:
         (lambda tensors, name: tensors.update({name: tensors[name][:-1]}), r"is \(.*\) instead of \(.*\)"),
         (lambda tensors, name: tensors.update({name: tensors[name] * float("nan")}), "NaN or infinite"),
         (lambda tensors, name: tensors.pop(name), "is missing"),
-        (lambda tensors, name: tensors.update(extra=tensors[name]), "extra has no place"),
+        (lambda tensors, name: tensors.update(extra=tensors[name].clone()), "extra has no place"),
     ],
     ids=["shape", "nan", "missing", "extra"],
 )

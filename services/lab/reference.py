@@ -1,0 +1,155 @@
+"""Writes the reference pages: settings models and stream table in, docs/settings.md and docs/streams.md out.
+
+Run as ``python -m services.lab.reference`` after changing either; a test fails while the pages say something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from shared.messages import Defect, TriggerReply
+from shared.settings import PREFIX, LineSettings
+from shared.streams import STREAMS, Stream
+
+DOCS = Path(__file__).parents[2] / "docs"
+KINDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    SecretStr: "secret text",
+}
+BOUNDS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
+HEAD = "<!-- made by `python -m services.lab.reference`; change the code, not this page -->"
+
+
+def settings_page() -> str:
+    """Every setting of line.yaml with its kind, default and meaning."""
+    rows = "\n".join(
+        f"| `{name}` | {kind} | {default} | {meaning} |" for name, kind, default, meaning in settings_rows()
+    )
+    return f"""{HEAD}
+# Settings
+
+All settings of `line.yaml`. `<name>` is a name of your own: small letters, digits, `-` and `_`.
+Check a file with `sightline up --check line.yaml`.
+
+A variable of the environment overrides the file: `{PREFIX}` and the setting in capitals, two underscores for each dot.
+`console.port` is `{PREFIX}CONSOLE__PORT`; the password of `cam1` is `{PREFIX}CAMERAS__CAM1__PASSWORD`.
+
+| setting | kind | default | meaning |
+|---|---|---|---|
+{rows}
+"""
+
+
+def settings_rows() -> Iterator[tuple[str, str, str, str]]:
+    """(dotted name, kind, default, meaning) of every plain setting."""
+    return _rows_of(LineSettings, "")
+
+
+def _rows_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        where, inner = f"{prefix}{name}", field.annotation
+        if get_origin(inner) is dict and issubclass(get_args(inner)[1], BaseModel):
+            yield from _rows_of(get_args(inner)[1], f"{where}.<name>.")
+        elif isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _rows_of(inner, f"{where}.")
+        else:
+            yield where, _kind(field), _default(field), (field.description or "").replace("<", "&lt;")
+
+
+def _kind(field: FieldInfo) -> str:
+    bounds = [
+        f"{words} {value:g}"
+        for one in field.metadata
+        for bound, words in BOUNDS.items()
+        if isinstance(one, bound) and isinstance(value := getattr(one, bound.__name__.lower()), int | float)
+    ]
+    return ", ".join([_words(field.annotation), *bounds])
+
+
+def _words(kind: Any) -> str:
+    if kind in KINDS:
+        return KINDS[kind]
+    inner = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return _words(inner[0])
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{value}`" for value in inner)
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_words(one) for one in inner if one is not type(None))
+    if get_origin(kind) is tuple:
+        return f"list of {len(inner)}, each a {_words(inner[0])}"
+    return f"{_words(inner[0])} -> {_words(inner[1])}"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**must be given**"
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+
+
+def streams_page() -> str:
+    """Every stream, and every field of what it carries."""
+    rows = "\n".join(_stream_row(name, stream) for name, stream in STREAMS.items())
+    carried = [kind for stream in STREAMS.values() for kind in stream.carries]
+    kinds = "\n".join(_message(kind) for kind in (*carried, TriggerReply, Defect))
+    return f"""{HEAD}
+# Streams
+
+Who tells what to whom. A message is one part of MessagePack; with arrays a second part describes them (a list of
+`[name, dtype, shape]`) and one raw part follows for each. On PUB streams a topic comes first: the process's name, or for
+`signals` `signal` or `heartbeat`; those are JSON, so that anything can listen. `queue` is the high-water mark at each
+end, in messages.
+
+| stream | pattern | carries | bound by | connected by | queue | arrays |
+|---|---|---|---|---|---|---|
+{rows}
+
+## Messages
+
+Fields are only ever added, last and with a default, so old and new versions read each other. `_ns` is CLOCK_MONOTONIC of
+the machine that wrote it; `_at` is wall time in seconds since 1970.
+
+{kinds}"""
+
+
+def _stream_row(name: str, stream: Stream) -> str:
+    arrays = ", ".join(
+        f"{key} ({one.dtype}, {one.axes} axes{'' if key in stream.required else ', may be missing'})"
+        for key, one in stream.arrays.items()
+    )
+    carries = ", ".join(kind.__name__ for kind in stream.carries)
+    bound, connected = ", ".join(stream.bound_by), ", ".join(stream.connected_by)
+    return f"| `{name}` | {stream.pattern} | {carries} | {bound} | {connected} | {stream.queue} | {arrays} |"
+
+
+def _message(kind: type[msgspec.Struct]) -> str:
+    fields = ", ".join(f"`{name}`" for name in kind.__struct_fields__)
+    words = " ".join((kind.__doc__ or "").replace("``", "`").split())
+    return f"- **{kind.__name__}** (`type`: `{kind.__struct_config__.tag}`): {words} Fields: {fields}.\n"
+
+
+def write(folder: Path = DOCS) -> None:
+    """Both pages."""
+    folder.mkdir(exist_ok=True)
+    (folder / "settings.md").write_text(settings_page())
+    (folder / "streams.md").write_text(streams_page())
+
+
+if __name__ == "__main__":
+    write()

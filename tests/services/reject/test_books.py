@@ -1,0 +1,205 @@
+"""Random lives of a line: messages lost, doubled, overtaking, a ledger killed at any instruction. The books balance."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from services.reject.facts import Receipted
+from services.reject.journal import Journal, read_journal
+from services.reject.ledger import Exit, Ledger
+from services.reject.outbox import RESEND_NS, Outbox
+from shared.messages import Action, Outcome, Reason, Settlement, Ticket, Verdict
+from shared.wire import Arrays
+
+MS = 1_000_000
+TRAVEL_MS = 100
+CAMERAS = st.sampled_from(["a", "b"])
+OUTCOMES = st.sampled_from(list(Outcome))
+
+
+class Line(RuleBasedStateMachine):
+    """The world around one ledger with its real journal and outbox. Time only moves by rules."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "journal"
+        self.now_ns = 1000 * MS
+        self.series = {"a": 0, "b": 0}
+        self.seq = {"a": 0, "b": 0}
+        self.made: dict[str, Ticket] = {}
+        self.on_the_way: deque[Ticket] = deque()
+        self.ok_in_time: set[str] = set()
+        self.worse_in_time: set[str] = set()
+        self.signalled: dict[str, tuple[Outcome, Action]] = {}
+        self.stored: dict[str, Settlement] = {}
+        self.unreceipted: list[str] = []
+        self._live_again()
+
+    def _live_again(self) -> None:
+        boot, facts = read_journal(self.path)
+        self.ledger, self.outbox = Ledger({"nut": "reject"}, same_clock=True), Outbox()
+        self.ledger.restore(facts, self.now_ns, same_boot=boot in ("", "b"))
+        self.outbox.restore(facts)
+        self.journal = Journal(self.path, "b", [*self.ledger.facts(), *self.outbox.facts()], 4096)
+
+    @rule(camera=CAMERAS)
+    def part_passes(self, camera: str) -> None:
+        self.seq[camera] += 1
+        self.now_ns += MS
+        series = f"s{self.series[camera]}"
+        ticket = Ticket(camera, series, self.seq[camera], "p", "nut", self.now_ns, 0.0, TRAVEL_MS)
+        self.made[ticket.id] = ticket
+        self.on_the_way.append(ticket)
+
+    @rule(camera=CAMERAS)
+    def capture_loses_its_count(self, camera: str) -> None:
+        self._flush_series(camera)
+        self.series[camera] += 1
+        self.seq[camera] = 0
+
+    @rule(lost=st.booleans(), twice=st.booleans(), killed=st.booleans())
+    def ticket_arrives(self, lost: bool, twice: bool, killed: bool) -> None:
+        if not self.on_the_way:
+            return
+        ticket = self.on_the_way.popleft()
+        if lost:
+            return
+        facts = self.ledger.open(ticket, self.now_ns)
+        if killed:
+            self._kill()
+            return
+        self.journal.append(facts)
+        if twice:
+            self.journal.append(self.ledger.open(ticket, self.now_ns))
+
+    @rule(data=st.data(), outcome=OUTCOMES, killed=st.booleans())
+    def verdict_arrives(self, data: st.DataObject, outcome: Outcome, killed: bool) -> None:
+        """For any part that has ever passed, known to the ledger or not, in any order, again and again."""
+        if not self.made:
+            return
+        ticket = self.made[data.draw(st.sampled_from(sorted(self.made)))]
+        reason = {Outcome.OK: Reason.NONE, Outcome.NG: Reason.DEFECT, Outcome.UNKNOWN: Reason.OVERRUN}[outcome]
+        facts = self.ledger.decide(Verdict(ticket, outcome, "x", reason), {}, self.now_ns)
+        if killed:
+            self._kill()
+            return
+        self.journal.append(facts)
+        if self.now_ns <= ticket.deadline_ns:
+            (self.ok_in_time if outcome is Outcome.OK else self.worse_in_time).add(ticket.id)
+
+    @rule(step_ms=st.integers(0, 150), torn=st.integers(0, 3000), killed_after=st.integers(0, 30))
+    def time_passes(self, step_ms: int, torn: int, killed_after: int) -> None:
+        """Killed in the middle of writing (torn), or after some of the signals; the longest case is: not at all."""
+        self.now_ns += step_ms * MS
+        exits = self.ledger.due(self.now_ns, 0.0)
+        size = self.journal.size_bytes
+        self.journal.append([one.fact for one in exits])
+        if exits and torn < self.journal.size_bytes - size:
+            self._kill(keep_bytes=size + torn)
+            return
+        for number, one in enumerate(exits):
+            if number == killed_after:
+                self._kill()
+                return
+            self._signal(one)
+        for one in exits:
+            self.outbox.add(one.fact, one.arrays)
+
+    @rule(lost=st.booleans())
+    def record_takes_settlements(self, lost: bool) -> None:
+        def send(settlement: Settlement, arrays: Arrays) -> bool:
+            if not lost:
+                self._store(settlement)
+            return True
+
+        self.outbox.send(send, self.now_ns)
+
+    @rule(lost=st.booleans(), killed=st.booleans())
+    def receipts_arrive(self, lost: bool, killed: bool) -> None:
+        ids, self.unreceipted = tuple(self.unreceipted), []
+        if lost or not ids:
+            return
+        known = self.outbox.receipt(ids)
+        if killed:
+            self._kill()
+        elif known:
+            self.journal.append([Receipted(known)])
+
+    @rule()
+    def killed_between_turns(self) -> None:
+        self._kill()
+
+    @rule()
+    def journal_is_replaced(self) -> None:
+        self.journal.replace(lambda: [*self.ledger.facts(), *self.outbox.facts()], self.now_ns)
+
+    @invariant()
+    def nothing_is_open_or_settled_without_being_counted(self) -> None:
+        count = self.ledger.counters
+        assert count["tickets"] == count["ok"] + count["ng"] + count["unknown"] + self.ledger.open_tickets
+
+    def teardown(self) -> None:
+        """The line runs empty: every part that ever passed is in the store once, and OK only if it was."""
+        if not hasattr(self, "made"):
+            return
+        for camera in ("a", "b"):
+            self._flush_series(camera)
+        self._run_empty()
+        ids = {f"{t.camera}:{t.series}:{n}" for t in self.made.values() for n in range(1, t.seq + 1)}
+        assert set(self.stored) == ids
+        for ticket_id, settlement in self.stored.items():
+            assert self.signalled.get(ticket_id, (settlement.outcome, settlement.action))[0] is settlement.outcome
+            if settlement.outcome is Outcome.OK:
+                assert ticket_id in self.ok_in_time
+                assert ticket_id not in self.worse_in_time
+        self.journal.close()
+        self.folder.cleanup()
+
+    def _flush_series(self, camera: str) -> None:
+        """One more part whose ticket arrives, and shows what was lost before it."""
+        while self.on_the_way:
+            self.ticket_arrives(lost=False, twice=False, killed=False)
+        if self.seq[camera]:
+            self.part_passes(camera)
+            self.ticket_arrives(lost=False, twice=False, killed=False)
+
+    def _run_empty(self) -> None:
+        while self.ledger.next_due_ns() is not None:
+            self.time_passes(2 * TRAVEL_MS, torn=1 << 30, killed_after=1 << 30)
+        while len(self.outbox):
+            self.now_ns += RESEND_NS
+            self.record_takes_settlements(lost=False)
+            self.receipts_arrive(lost=False, killed=False)
+
+    def _signal(self, one: Exit) -> None:
+        """No part is ever told two different things."""
+        settlement = one.fact.settlement
+        said = (settlement.outcome, settlement.action)
+        assert self.signalled.setdefault(settlement.ticket.id, said) == said
+
+    def _store(self, settlement: Settlement) -> None:
+        known = self.stored.setdefault(settlement.ticket.id, settlement)
+        assert known == settlement  # a second copy may come, a second opinion never
+        self.unreceipted.append(settlement.ticket.id)
+
+    def _kill(self, keep_bytes: int | None = None) -> None:
+        """The process is gone; what it had written is not. ``keep_bytes``: the last write was torn there."""
+        if keep_bytes is not None:
+            raw = self.path.read_bytes()
+            self.path.write_bytes(raw[:keep_bytes] + bytes(len(raw) - keep_bytes))
+        self.journal.close()
+        self.unreceipted = []
+        self._live_again()
+
+
+Line.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_books_balance_through_every_accident = Line.TestCase
