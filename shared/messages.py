@@ -8,9 +8,9 @@ Fields are only ever added, last, with a default, so that old and new versions o
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class Outcome(StrEnum):
@@ -197,9 +197,9 @@ class Pulse(Struct, frozen=True, tag="pulse"):
 
 
 class Trigger(Struct, frozen=True, tag="trigger"):
-    """REQ: take a picture of this part now."""
+    """REQ: take a picture of this part now. ``part_id`` has at most 200 signs: it comes from outside."""
 
-    part_id: str
+    part_id: Annotated[str, Meta(max_length=200)]
 
 
 class TriggerReply(Struct, frozen=True, tag="trigger_reply"):

@@ -109,7 +109,9 @@ class RecipeSettings(Section):
     threshold: float | None = Field(
         None, ge=0, le=1, description="at or under this score a part is OK; none: as the bundle advises"
     )
-    mask_threshold: float = Field(0.5, gt=0, lt=1, description="refined map above this = defect pixels")
+    mask_threshold: float | None = Field(
+        None, gt=0, lt=1, description="refined map above this = defect pixels; none: the threshold of the score"
+    )
     min_defect_px: int = Field(20, ge=1, description="smaller areas are no defect")
     mm_per_px: float | None = Field(None, gt=0, description="size of a pixel at the part, of the picture as inspected")
     fail_safe: Literal["reject", "pass", "stop"] = Field("reject", description="what an UNKNOWN part gets")

@@ -117,6 +117,7 @@ def connect(redis_url: str) -> redis.Redis:
         return redis.Redis.from_url(
             redis_url,
             decode_responses=True,
+            encoding_errors="replace",
             protocol=2,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
@@ -206,8 +207,8 @@ class EventStore:
         with away_as_error():
             keys = sorted(self._redis.scan_iter(match=self._keys.status("*"), count=1000))
             texts = cast(list[str | None], self._redis.mget(keys)) if keys else []
-        found = {key.removeprefix(self._keys.status("")): text for key, text in zip(keys, texts, strict=True)}
-        return {owner: self._pulse_decoder.decode(text) for owner, text in found.items() if text is not None}
+        pulses = [self._pulse_decoder.decode(text) for text in texts if text is not None]
+        return {pulse.service: pulse for pulse in pulses}
 
     def _with_acks(self, events: list[Event]) -> list[Event]:
         if not events:

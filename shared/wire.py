@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Generic, Protocol, TypeVar
@@ -27,7 +27,9 @@ from shared.messages import Trigger, TriggerReply
 from shared.streams import STREAMS, Stream
 
 MAX_ARRAY_BYTES = 1 << 28  # 256 MiB: a 9000 x 9000 colour picture; anything larger is not a picture
-MAX_HEADER_BYTES = 1 << 20
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_HEADER_BYTES = 1 << 12
+KNOWN_SHAPES = 64
 MAX_REFUSED_PER_CALL = 100  # then the caller gets its turn back, whatever a foreign peer goes on sending
 MAX_ERROR_CHARS = 300
 DOOR_PERIOD_NS = 1_000_000_000
@@ -35,6 +37,7 @@ CONNECT_TIMEOUT_MS = 2000  # tcp: try again soon when a host comes back; the sys
 PING_PERIOD_MS, PING_TIMEOUT_MS = 1000, 3000  # tcp: a pulled cable ends the connection, not the line
 Arrays = Mapping[str, NDArray[np.generic]]
 NO_ARRAYS: Arrays = {}
+NO_HEADERS = msgspec.msgpack.encode([])
 MessageT = TypeVar("MessageT", bound=msgspec.Struct)
 LIBRARY = f"libzmq {zmq.zmq_version()}, pyzmq {zmq.pyzmq_version()}"
 log = structlog.get_logger()
@@ -80,6 +83,9 @@ class Codec(Generic[MessageT]):
         self._encode = msgspec.json.encode if stream.json else msgspec.msgpack.encode
         self._decoder = msgspec.json.Decoder(kind) if stream.json else msgspec.msgpack.Decoder(kind)
         self._header_decoder = msgspec.msgpack.Decoder(HEADERS)
+        # A camera's pictures keep their shape: check and describe it once, not in the way of every frame.
+        self._announce = lru_cache(KNOWN_SHAPES)(self._announcement)
+        self._announced = lru_cache(KNOWN_SHAPES)(self._read_announcement)
 
     def encode(self, message: MessageT, arrays: Arrays = NO_ARRAYS) -> list[bytes | memoryview]:
         """Message and arrays -> parts. Contiguous arrays are not copied.
@@ -89,15 +95,10 @@ class Codec(Generic[MessageT]):
                 axes, or not in the stream table.
         """
         parts: list[bytes | memoryview] = [self._encode(message)]
-        if len(parts[0]) > MAX_HEADER_BYTES:
-            raise MessageError(f"{self._name} of {len(parts[0])} bytes: at most {MAX_HEADER_BYTES} can be sent")
-        headers = [ArrayHeader(name, array.dtype.name, array.shape) for name, array in arrays.items()]
-        self._check(headers)
-        if headers:
-            parts.append(msgspec.msgpack.encode(headers))
-        native = (np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for array in arrays.values())
-        parts += [array.reshape(-1).view(np.uint8).data for array in native]
-        return parts
+        if len(parts[0]) > MAX_MESSAGE_BYTES:
+            raise MessageError(f"{self._name} of {len(parts[0])} bytes: at most {MAX_MESSAGE_BYTES} can be sent")
+        announcement = self._announce(tuple((name, array.dtype, array.shape) for name, array in arrays.items()))
+        return [*parts, announcement, *map(_pixels, arrays.values())] if arrays else parts
 
     def decode(self, parts: Sequence[bytes | memoryview]) -> Received[MessageT]:
         """Parts -> message and arrays.
@@ -105,21 +106,30 @@ class Codec(Generic[MessageT]):
         Raises:
             MessageError: anything that is not a whole message of this stream.
         """
-        if not parts or max(len(part) for part in parts[:2]) > MAX_HEADER_BYTES:
+        if not parts or len(parts[0]) > MAX_MESSAGE_BYTES or (len(parts) > 1 and len(parts[1]) > MAX_HEADER_BYTES):
             raise MessageError(f"a message of {len(parts)} parts without a readable first part")
         try:
             message: MessageT = self._decoder.decode(parts[0])
-            headers = self._header_decoder.decode(parts[1]) if len(parts) > 1 else []
+            headers = self._announced(bytes(parts[1]) if len(parts) > 1 else NO_HEADERS)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MessageError(f"not a {self._name}: {error}") from error
         if len(headers) != max(len(parts) - 2, 0):
             raise MessageError(f"{len(headers)} arrays announced, {max(len(parts) - 2, 0)} came")
-        self._check(headers)
         return Received(message, {h.name: _read(h, raw) for h, raw in zip(headers, parts[2:], strict=True)})
 
     @property
     def _name(self) -> str:
         return " or ".join(kind.__name__ for kind in self._stream.carries)
+
+    def _announcement(self, arrays: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...]) -> bytes:
+        headers = [ArrayHeader(name, dtype.name, shape) for name, dtype, shape in arrays]
+        self._check(headers)
+        return msgspec.msgpack.encode(headers)
+
+    def _read_announcement(self, raw: bytes) -> list[ArrayHeader]:
+        headers = self._header_decoder.decode(raw)
+        self._check(headers)
+        return headers
 
     def _check(self, headers: Sequence[ArrayHeader]) -> None:
         names = [header.name for header in headers]
@@ -146,13 +156,20 @@ class Codec(Generic[MessageT]):
             raise MessageError(f"array {header.name!r} of shape {header.shape} is larger than {MAX_ARRAY_BYTES} bytes")
 
 
+def _pixels(array: NDArray[np.generic]) -> memoryview:
+    """The bytes of an array, C order, native byte order; copied only when they lie otherwise."""
+    if not (array.flags.c_contiguous and array.dtype.isnative):
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    return array.reshape(-1).view(np.uint8).data
+
+
 def _read(header: ArrayHeader, raw: bytes | memoryview) -> NDArray[np.generic]:
     dtype = np.dtype(header.dtype)
     expected = math.prod(header.shape) * dtype.itemsize
     if len(raw) != expected:
         raise MessageError(f"array {header.name!r} has {len(raw)} bytes, its shape {header.shape} needs {expected}")
     array = np.frombuffer(raw, dtype).reshape(header.shape)
-    array.flags.writeable = False
+    array.flags.writeable = False  # it may be sent on, and then zmq reads it at its own time
     return array
 
 
@@ -225,6 +242,7 @@ class Receiver(Generic[MessageT]):
         self, socket: zmq.Socket[bytes], codec: Codec[MessageT], stream: str, topics: bool, door: Door | None = None
     ) -> None:
         self._socket, self._codec, self._stream, self._skip, self._door = socket, codec, stream, int(topics), door
+        self._timeout_ms = -1
         self._blamed: set[str] = set()
         self.refused = 0
 
@@ -233,15 +251,16 @@ class Receiver(Generic[MessageT]):
         now_ns = time.monotonic_ns()
         if self._door:
             self.refused += self._door.turned_away(now_ns)
-        deadline_ns = now_ns + timeout_ms * 1_000_000
+        deadline_ns, left_ms = now_ns + timeout_ms * 1_000_000, timeout_ms
         for _ in range(MAX_REFUSED_PER_CALL):
-            frames = self._next(deadline_ns)
+            frames = self._next(left_ms)
             if frames is None:
                 break
             try:
                 return self._codec.decode([frame.buffer for frame in frames[self._skip :]])
             except MessageError as error:
                 self._refuse(frames[0], error)
+                left_ms = math.ceil((deadline_ns - time.monotonic_ns()) / 1e6)
         return None
 
     def latest(self, timeout_ms: int = 0) -> Received[MessageT] | None:
@@ -254,15 +273,18 @@ class Receiver(Generic[MessageT]):
             newest = newer
         return newest
 
-    def _next(self, deadline_ns: int) -> list[zmq.Frame] | None:
-        """Look first and sleep then: under load most messages are there already."""
-        while True:
-            try:
-                return self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                left_ms = math.ceil((deadline_ns - time.monotonic_ns()) / 1e6)
-                if left_ms <= 0 or not self._socket.poll(left_ms):
-                    return None
+    def _next(self, timeout_ms: int) -> list[zmq.Frame] | None:
+        """Waits inside libzmq: a poll first would cost each frame two more calls."""
+        if timeout_ms > 0 and timeout_ms != self._timeout_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+            self._timeout_ms = timeout_ms
+        try:
+            frames = [self._socket.recv(0 if timeout_ms > 0 else zmq.NOBLOCK, copy=False)]
+        except zmq.Again:
+            return None
+        while frames[-1].more:  # all parts come together
+            frames.append(self._socket.recv(copy=False))
+        return frames
 
     def _refuse(self, frame: zmq.Frame, error: MessageError) -> None:
         self.refused += 1
@@ -428,7 +450,7 @@ class Bus:
         socket.set_hwm(row.queue)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_ARRAY_BYTES if row.arrays else MAX_HEADER_BYTES)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_ARRAY_BYTES if row.arrays else MAX_MESSAGE_BYTES)
         return socket
 
     def _bind(self, socket: zmq.Socket[bytes], stream: str) -> None:

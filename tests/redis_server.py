@@ -1,4 +1,4 @@
-"""A real redis-server for tests: its own folder and socket, append-only file on; can be killed, stopped and restarted."""
+"""A real redis-server for tests, its own folder and socket, append-only; can be killed, frozen and restarted."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ class ServiceProcess:
     def __init__(self, owner: str, line_file: Path) -> None:
         self._command = [sys.executable, "-m", f"services.{owner}", "--line", str(line_file), "--owner", owner]
         self._log = line_file.with_name(f"{owner}.log")
+        self._environment = dict(os.environ)  # the same sockets in every life, whatever the test around it changes
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,7 +41,7 @@ class ServiceProcess:
     def start(self) -> None:
         """Return at once; it is ready when it answers."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stderr=log)
+            self._process = subprocess.Popen(self._command, stderr=log, env=self._environment)
 
     def kill(self) -> None:
         """SIGKILL."""

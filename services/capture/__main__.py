@@ -22,6 +22,7 @@ from shared.wire import Bus, TriggerServer
 IDLE_WAIT_S = 0.1
 TRIGGER_WAIT_S = 0.005  # how long a trigger may wait for its answer
 DEPTH_IN_ORDER = 4  # shots kept when each one counts; else only the newest
+PICTURE_WAIT_NS = 1_000_000_000  # a picture that comes later does not show the part
 STOP_WAIT_S = 1.0
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ class Process:
             self._capturer.look(shot)
             self._heart.rate.count(time.monotonic_ns())
         now_ns = time.monotonic_ns()
-        self._capturer.wait_no_longer(now_ns, report.connected)
+        self._capturer.wait_no_longer(now_ns - _picture_wait_ns(report), report.connected)
         self._tell(report)
         self._heart.beat(now_ns)
         self._end_if_stuck(report, now_ns)
@@ -85,6 +86,11 @@ class Process:
         if not self._reader.is_alive():
             log.error("the reader died, see its traceback: this process ends to be started anew")
             os._exit(1)
+
+
+def _picture_wait_ns(report: Report) -> int:
+    """How long a triggered picture may take: the next one is begun, then sent; and a second of trouble."""
+    return PICTURE_WAIT_NS + (round(2e9 / report.fps) if report.fps else 0)
 
 
 def _state(report: Report, error: str, learning: str) -> State:

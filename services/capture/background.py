@@ -12,11 +12,17 @@ Mask = NDArray[np.uint8]  # (h, w) 0/1
 LEARN_S = 1.5
 LEARN_FRAMES = 24
 MODE_SHARE = 0.3  # the belt is seen at each place in at least so much of the learning time
+STILL_CHANGE = (12.0, 40.0)  # grey levels; a place that changes less is passed by no part; by the belt's texture
+LEAST_STILL = 0.04  # of the region: fewer still places say nothing of the belt
+ALIKE = 25.0  # grey levels: so different may the belt be from the belt beside it
+LEAST_SEEN = 0.08  # of the learning time the belt must be seen, where that is known from beside it
 ADAPT_S = 3.0  # how fast the model follows slow changes of light
 LEAST_CONTRAST = 10.0  # grey levels of 255; blur and area averaging leave about 2 of a sensor's noise
 NOISE_FACTOR = 4.5
 FULL_SHARE = 0.85  # so much foreground is no part: the light or the camera's view has changed
 FULL_S = 1.0
+USUAL_FLICKER = 0.2  # of the brightness, from picture to picture
+LEAST_BELT = 0.1  # of the region: less belt says nothing of the light
 GHOST_PARTS = 10  # what stood still while so many parts passed is no part
 GHOST_EDGE = 2.0  # an outline so much stronger in the model than in the picture is of a part that has left
 
@@ -34,6 +40,7 @@ class Background:
         self._spread: NDArray[np.float32] = np.zeros(0, np.float32)
         self._covered_since: NDArray[np.int64] = np.zeros(0, np.int64)  # parts passed when the pixel was covered
         self._full_since_ns: int | None = None
+        self._gain = 1.0
         self.outdated = False  # the picture has changed so much that the belt must be learned anew
 
     @property
@@ -52,20 +59,16 @@ class Background:
 
     def _settle(self) -> None:
         stride = max(1, len(self._samples) // 60)  # a camera of 200 pictures a second needs no more than 60
-        stack = np.sort(np.stack(self._samples[::stride]), axis=0)  # (n, h, w, 3)
+        self._mean = empty_belt(np.stack(self._samples[::stride]))
         self._samples.clear()
-        window = max(3, round(MODE_SHARE * len(stack)))
-        widths = stack[window - 1 :] - stack[: len(stack) - window + 1]
-        first = widths.argmin(axis=0)[None]
-        chosen = [np.take_along_axis(stack, first + i, axis=0)[0] for i in range(window)]
-        self._mean = np.mean(chosen, axis=0, dtype=np.float32)
         self._spread = np.full(self._mean.shape[:2], 2.0, np.float32)
         self._covered_since = np.full(self._mean.shape[:2], -1, np.int64)
 
     def mask(self, grid: Grid, now_ns: int, parts_passed: int) -> Mask:
         """(h, w, 3) -> (h, w) 1 where something lies on the belt; learns from the rest. Only when ``ready``."""
         assert self._mean is not None
-        level = grid / self._gain(grid)
+        self._follow_light(grid)
+        level = grid / self._gain
         apart = np.abs(level - self._mean)
         difference = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])  # (h, w)
         covered = difference > np.maximum(LEAST_CONTRAST, NOISE_FACTOR * self._spread)
@@ -86,17 +89,18 @@ class Background:
     def relearn(self, grid: Grid, place: Mask) -> None:
         """Take what is there now as belt."""
         assert self._mean is not None
-        self._mean[place > 0] = grid[place > 0] / self._gain(grid)
+        self._mean[place > 0] = grid[place > 0] / self._gain
         self._covered_since[place > 0] = -1
 
-    def _gain(self, grid: Grid) -> float:
+    def _follow_light(self, grid: Grid) -> None:
         """How much brighter than the model the belt is now: lamps flicker, cameras expose by themselves."""
         assert self._mean is not None
-        free = self._covered_since[::2, ::2] < 0
-        if free.mean() < 0.1:
-            return 1.0
-        ratios = grid[::2, ::2, 1][free] / np.maximum(self._mean[::2, ::2, 1][free], 1.0)  # green
-        return float(np.clip(np.median(ratios), 0.3, 3.0))
+        ratios = grid[::2, ::2, 1] / np.maximum(self._mean[::2, ::2, 1], 1.0)  # green
+        belt = np.abs(ratios / self._gain - 1) < USUAL_FLICKER
+        if belt.mean() < LEAST_BELT:
+            belt = self._covered_since[::2, ::2] < 0
+        if belt.mean() >= LEAST_BELT:
+            self._gain = float(np.clip(np.median(ratios[belt]), 0.3, 3.0))
 
     def _adapt(self, level: Grid, difference: NDArray[np.float32], covered: NDArray[np.bool_], passed_s: float) -> None:
         assert self._mean is not None
@@ -125,3 +129,44 @@ def _edges(picture: Grid) -> NDArray[np.float32]:
     """(h, w, 3) -> (h, w) how much the green channel changes around each pixel."""
     green = np.ascontiguousarray(picture[..., 1])
     return np.asarray(cv2.morphologyEx(green, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.float32)
+
+
+def empty_belt(samples: NDArray[np.float32]) -> Grid:
+    """(n, h, w, 3) -> (h, w, 3) the belt, also where parts cover it most of the time.
+
+    Where parts pass a pixel has two levels, and the more frequent one may be the part's. So places that no part passes
+    (they hardly change) say how the belt looks beside them; without such places the steadiest level of each pixel is
+    taken: parts vary more than the belt.
+    """
+    belt = _steadiest_level(samples)
+    low, high = np.percentile(samples[..., 1], (10, 90), axis=0)  # green
+    change = high - low
+    still = change <= np.clip(1.5 * np.percentile(change, 2), *STILL_CHANGE)
+    if still.mean() < LEAST_STILL:
+        return belt
+    median = np.median(samples, axis=0)
+    nearest = _nearest(still)
+    beside = median[still][nearest]  # (h, w, 3)
+    alike = np.abs(samples - beside).max(axis=3) < ALIKE  # (n, h, w)
+    seen = alike.mean(axis=0) >= LEAST_SEEN
+    level = (samples * alike[..., None]).sum(axis=0) / np.maximum(alike.sum(axis=0), 1)[..., None]
+    return np.asarray(np.where(seen[..., None], level, belt), np.float32)
+
+
+def _steadiest_level(samples: NDArray[np.float32]) -> Grid:
+    """The mean of the narrowest window that holds MODE_SHARE of a pixel's samples."""
+    ordered = np.sort(samples, axis=0)
+    window = max(3, round(MODE_SHARE * len(ordered)))
+    first = (ordered[window - 1 :] - ordered[: len(ordered) - window + 1]).argmin(axis=0)[None]
+    chosen = [np.take_along_axis(ordered, first + i, axis=0)[0] for i in range(window)]
+    return np.mean(chosen, axis=0, dtype=np.float32)
+
+
+def _nearest(still: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(h, w) -> (h, w) for each pixel the nearest still one, as an index into the list of them."""
+    _, labels = cv2.distanceTransformWithLabels(
+        (~still).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    place = np.zeros(int(labels.max()) + 1, np.int64)
+    place[labels[still]] = np.arange(int(still.sum()))
+    return np.asarray(place[labels], np.int64)

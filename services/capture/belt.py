@@ -13,12 +13,14 @@ from statistics import median
 
 TOLERANCE = 0.06  # of the length: how far an edge may be from where the shift puts it
 ENTRY = 0.15  # of the length: how far a part may have come in unseen (too little of it to count)
-INSIDE = 0.6  # so much of a span inside of another makes them the same thing
+INSIDE = 0.6  # so much of a span inside of another makes it a piece of that
+COVERED = 0.85  # so much of a span inside of a larger one is all of it, but for its blurred edges
 MOST_SHIFT = 0.4  # of the length, in the usual time between two pictures
+SURE_SIGHTINGS = 3  # a part seen so often by itself stays one when it touches another
 LOST_S = 0.4  # a part unseen for so long is gone
 # What a shift costs, where one thing that cannot be explained costs 1:
 BLURRED_COST = 0.5  # a part that is somewhere in a larger thing
-CHANGE_COST = 2.0  # for a change of the shift by the whole length; a third of it, a hard start, must stay below 1
+CHANGE_COST = 2.5  # for a change of the shift by the whole length; a third of it, a hard start, must stay below 1
 REVERSE_COST = 0.3  # while the speed is unknown, parts go forward
 
 
@@ -60,6 +62,7 @@ class Track:
     centre_px: float = 0.0  # when last seen
     seen_ns: int = 0
     seen_last: bool = True
+    sightings: int = 0  # as a thing of its own
 
 
 @dataclass
@@ -85,6 +88,7 @@ class Belt:
         if pairs and passed_s > 0:
             self.speed_px_s = shift_px / passed_s
         crossings = self._move(spans, shift_px, pairs, now_ns)
+        self._join_pieces(spans, {j for _, j in pairs})
         crossings += self._begin(spans, {j for _, j in pairs}, shift_px, now_ns)
         self._forget(now_ns)
         return crossings
@@ -119,7 +123,7 @@ class Belt:
         known, seen = {i for i, _ in pairs}, {j for _, j in pairs}
         moved = [self._view(track.span.moved(shift_px)) for track in self.tracks]
         unseen = [view for i, view in enumerate(moved) if i not in known and view.length_px > ENTRY * self.length_px]
-        vanished = sum(BLURRED_COST if view.share_in(spans) >= INSIDE else 1 for view in unseen)
+        vanished = sum(BLURRED_COST if self._is_there(view, spans) else 1 for view in unseen)
         unknown = [span for j, span in enumerate(spans) if j not in seen and not self._may_be_new(span, shift_px)]
         appeared = sum(span.share_in(moved) < INSIDE for span in unknown)
         return vanished + appeared + self._unlikely(shift_px, expected_px)
@@ -155,9 +159,17 @@ class Belt:
         steps = self._steps(before, now)
         if moved.length_px < 1 or not steps:
             return self.length_px
-        if len(steps) == 1:
-            return abs(steps[0] - shift_px)
+        if len(steps) == 1:  # the other edge is out of view, but less cannot be in view than before
+            return max(abs(steps[0] - shift_px), moved.length_px - now.length_px)
         return max(abs(moved.front_px - now.front_px), abs(moved.back_px - now.back_px))
+
+    def _is_there(self, view: Span, spans: Sequence[Span]) -> bool:
+        """Is what should be in view there, in a larger thing (parts that touch) or in pieces?"""
+        if view.share_in(spans) >= COVERED:
+            return True
+        pieces = [span for span in spans if span.share_in([view]) >= COVERED]
+        ends_px = [abs(pieces[0].back_px - view.back_px), abs(pieces[-1].front_px - view.front_px)] if pieces else []
+        return view.share_in(pieces) >= INSIDE and max(ends_px) <= TOLERANCE * self.length_px
 
     def _view(self, span: Span) -> Span:
         return span.clipped(self.length_px)
@@ -172,8 +184,9 @@ class Belt:
         for i, track in enumerate(self.tracks):
             expected = track.span.moved(shift_px)
             track.span = spans[seen[i]] if i in seen else expected
+            track.sightings += i in seen
             visible = self._view(expected)
-            if i in seen or (visible.length_px > 1 and visible.share_in(spans) >= INSIDE):
+            if i in seen or (visible.length_px > 1 and self._is_there(visible, spans)):
                 crossings += self._see(track, now_ns)
             else:
                 track.seen_last = False
@@ -203,11 +216,21 @@ class Belt:
             return span.back_px + max(track.full_px, span.length_px) / 2
         return (span.back_px + span.front_px) / 2
 
+    def _join_pieces(self, spans: Sequence[Span], known: set[int]) -> None:
+        """Tracks hardly seen before that now lie in one thing were pieces of it."""
+        for j, span in enumerate(spans):
+            inside = [t for t in self.tracks if t.seen_last and self._view(t.span).share_in([span]) >= COVERED]
+            if j not in known and len(inside) > 1 and all(track.sightings < SURE_SIGHTINGS for track in inside):
+                first = inside[0]
+                first.span, first.crossed = span, any(track.crossed for track in inside)
+                first.full_px, first.centre_px = span.length_px, (span.back_px + span.front_px) / 2
+                self.tracks = [track for track in self.tracks if track is first or track not in inside]
+
     def _begin(self, spans: Sequence[Span], known: set[int], shift_px: float, now_ns: int) -> list[bool]:
         """New parts. One that came in and passed the middle between two pictures counts now."""
         crossings = []
         for j, span in enumerate(spans):
-            if j in known or span.share_in(self._view(t.span) for t in self.tracks) >= INSIDE:
+            if j in known or span.share_in(self._view(t.span) for t in self.tracks if t.seen_last) >= INSIDE:
                 continue
             track = Track(span, crossed=True, full_px=span.length_px, largest_px=span.area_px, seen_ns=now_ns)
             track.centre_px = self._centre(track)
@@ -219,13 +242,16 @@ class Belt:
         return crossings
 
     def _forget(self, now_ns: int) -> None:
-        """Parts that left, that are lost, and doubles of an older track."""
+        """Parts that left, that are lost, and doubles: one that was lost and found again further on."""
         kept: list[Track] = []
-        for track in self.tracks:
+        for track in sorted(self.tracks, key=lambda track: not track.seen_last):
             view = self._view(track.span)
-            double = next((k for k in kept if view.share_in([k.span]) >= INSIDE), None)
+            double = next((k for k in kept if self._same(view, self._view(k.span))), None)
             if double:
                 double.crossed |= track.crossed
             elif view.length_px > 1 and now_ns - track.seen_ns <= LOST_S * 1e9:
                 kept.append(track)
         self.tracks = kept
+
+    def _same(self, one: Span, other: Span) -> bool:
+        return one.share_in([other]) >= INSIDE and other.share_in([one]) >= INSIDE

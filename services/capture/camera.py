@@ -27,6 +27,7 @@ from shared.settings import CameraSettings
 FFMPEG_OPTIONS = "rtsp_transport;tcp|allowed_media_types;video|fpsprobesize;2|analyzeduration;2000000"
 AV_LOG_QUIET = "-8"
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+HELD_BACK = frozenset({"h264", "hevc"})  # FFmpeg knows that such a picture is complete when the next one begins
 USUAL_FPS = 25.0
 MAX_BACKLOG = 250  # pictures thrown away at most when a stream opens with old ones
 
@@ -96,12 +97,12 @@ class NetworkCamera:
 
     def __init__(self, camera: CameraSettings) -> None:
         self._name = shown_source(camera.source)
-        self._clock = StreamClock()
         # one decoder thread: each further one would hold back one more picture
         self._capture = cv2.VideoCapture(camera.url(), cv2.CAP_FFMPEG, [*_timeouts(camera), cv2.CAP_PROP_N_THREADS, 1])
         if not self._capture.isOpened():
             raise SourceError(f"{self._name} {self._fault(camera)}")
         self.fps = _fps(self._capture)
+        self._clock = StreamClock(held_back=_codec(self._capture) in HELD_BACK)
         self._skip_backlog()
 
     def _fault(self, camera: CameraSettings) -> str:
@@ -260,6 +261,10 @@ def _fps(capture: cv2.VideoCapture) -> float:
     """As announced; 0 when that is missing or nonsense (some cameras announce 90000)."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return fps if 0 < fps <= 1000 else 0.0
+
+
+def _codec(capture: cv2.VideoCapture) -> str:
+    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("ascii", "replace").lower()
 
 
 def _retrieve(capture: cv2.VideoCapture, name: str) -> Image:

@@ -20,7 +20,6 @@ from shared.settings import CameraSettings
 
 LIVE_WIDTH_PX = 640
 LIVE_JPEG_QUALITY = 75
-PICTURE_WAIT_NS = 1_000_000_000  # a picture that comes later does not show the part
 MAX_PART_ID = 200  # signs; it is stored with every event
 STAGE = "capture"
 
@@ -114,9 +113,9 @@ class Capturer:
             self._awaiting = ticket
         return TriggerReply(ticket_id=ticket.id)
 
-    def wait_no_longer(self, now_ns: int, connected: bool) -> None:
-        """Settle a triggered part whose picture did not come in time or cannot come."""
-        if self._awaiting is not None and (not connected or now_ns - self._awaiting.capture_ns > PICTURE_WAIT_NS):
+    def wait_no_longer(self, since_ns: int, connected: bool) -> None:
+        """Settle a part triggered before ``since_ns`` whose picture has not come, or any when it cannot come."""
+        if self._awaiting is not None and (not connected or self._awaiting.capture_ns < since_ns):
             self._give_up(Reason.NO_PICTURE)
 
     def _give_up(self, reason: Reason) -> None:

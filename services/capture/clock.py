@@ -11,21 +11,29 @@ class StreamClock:
 
     The picture that came quickest was delayed least; all others were taken as much later as their timestamps say,
     however late they arrived. So a hiccup of the network, or of this process, does not move a part's deadline.
+    ``held_back``: the decoder lets a picture go when the next one comes, so its arrival is that of the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, held_back: bool = False) -> None:
+        self._held_back = held_back
         self._last_stamp_ns = -1
+        self._last_arrival_ns = 0
         self._window_began_ns = 0
         self._least_lag_ns: list[int] = []  # of the window before and of this one
 
     def capture_ns(self, stamp_ns: int, arrival_ns: int) -> int:
         """When the picture was taken; its arrival when the stream's timestamps cannot be used (they stand or jump)."""
-        lag_ns = arrival_ns - stamp_ns
-        if stamp_ns <= self._last_stamp_ns or (self._least_lag_ns and lag_ns - min(self._least_lag_ns) > MAX_LAG_NS):
+        came_ns = self._last_arrival_ns if self._held_back else arrival_ns
+        lag_ns = came_ns - stamp_ns
+        broken = stamp_ns <= self._last_stamp_ns or (
+            self._least_lag_ns and lag_ns - min(self._least_lag_ns) > MAX_LAG_NS
+        )
+        if broken:
             self._least_lag_ns = []
-        self._last_stamp_ns = stamp_ns
-        self._note(lag_ns, arrival_ns)
-        return stamp_ns + min(self._least_lag_ns)
+        if came_ns and not (broken and self._held_back):
+            self._note(lag_ns, arrival_ns)
+        self._last_stamp_ns, self._last_arrival_ns = stamp_ns, arrival_ns
+        return min(arrival_ns, stamp_ns + min(self._least_lag_ns)) if self._least_lag_ns else arrival_ns
 
     def _note(self, lag_ns: int, arrival_ns: int) -> None:
         if not self._least_lag_ns:

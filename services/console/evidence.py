@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fsspec
 
-from services.console.overlay import decode_picture, draw_heat, draw_outlines, encode_jpeg
+from shared.overlay import decode_picture, draw_heat, draw_outlines, encode_jpeg
 from shared.store import Event
 
 MAX_FILE_BYTES = 1 << 27  # 128 MiB: larger is no picture of ours

@@ -43,7 +43,7 @@ Transport = Literal["ipc", "tcp"]
 
 
 class Side(msgspec.Struct, frozen=True):
-    """What one side did. Times are milliseconds from just before the send to the verdict's arrival."""
+    """What one side did. Times are milliseconds from the picture (just before its send) to the verdict's arrival."""
 
     name: str
     sent: int
@@ -197,19 +197,29 @@ class Tally:
 
     def _block_ms(self, image: NDArray[np.uint8], rate_hz: float, frames: int) -> NDArray[np.float64]:
         sent_ns: dict[int, int] = {}
-        due_ns = time.monotonic_ns()
-        for _ in range(frames):
-            time.sleep(max(0, due_ns - time.monotonic_ns()) / NS_PER_S)
-            due_ns += round(NS_PER_S / rate_hz)
-            ticket = self._next_ticket()
+        begun_ns = time.monotonic_ns()
+        for frame in range(frames):
+            ticket = self._next_ticket(capture_ns=wait_until(begun_ns + round(frame * NS_PER_S / rate_hz)))
             if self._transmission.send(ticket, image):
                 sent_ns[ticket.seq] = ticket.capture_ns
         arrived_ns = self._transmission.arrivals(len(sent_ns))
         return np.array([(arrived_ns[seq] - start) / 1e6 for seq, start in sent_ns.items() if seq in arrived_ns])
 
-    def _next_ticket(self) -> Ticket:
+    def _next_ticket(self, capture_ns: int) -> Ticket:
         self._seq += 1
-        return Ticket("cam1", "bench", self._seq, "", "part", time.monotonic_ns(), time.time(), 1500.0)
+        return Ticket("cam1", "bench", self._seq, "", "part", capture_ns, time.time(), 1500.0)
+
+
+def wait_until(due_ns: int) -> int:
+    """-> when the camera has its picture: now, or ``due_ns`` if the sender was still busy with the one before.
+
+    A sender that waits for its answer would else hide the very frames that it keeps waiting.
+    """
+    left_ns = due_ns - time.monotonic_ns()
+    if left_ns <= 0:
+        return due_ns
+    time.sleep(left_ns / NS_PER_S)
+    return time.monotonic_ns()
 
 
 def bench_wire(

@@ -86,9 +86,14 @@ def wire(
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
 ) -> None:
     """Transport overhead from capture to verdict at a no-op model, beside imagezmq's REQ/REP in the same run."""
-    with console.status("measuring …") as status:
+    with Progress(auto_refresh=False, transient=True) as progress:  # a refreshing thread would disturb the measurement
+        task = progress.add_task("measuring")
         report = bench_wire(
-            seconds, rate_hz, size_px, transport, lambda done, of: status.update(f"block {done} of {of}")
+            seconds,
+            rate_hz,
+            size_px,
+            transport,
+            lambda done, of: progress.update(task, completed=done, total=of, refresh=True),
         )
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")

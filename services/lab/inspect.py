@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from services.lab.overlay import draw_overlay
 from services.lab.pictures import find_pictures, read_picture
 from shared.errors import PictureError
+from shared.measures import measure
 from shared.messages import Defect
 from shared.settings import RecipeSettings
 from shared.vision.bundles import load_bundle
 from shared.vision.inspector import Inspector, Refinement
-from shared.vision.mmr import Defect as FoundDefect
 
 LABELLED = 8  # defects with their size written beside them; the others are only outlined
 
@@ -96,16 +96,16 @@ def _inspect_file(inspector: Inspector, path: Path, recipe: RecipeSettings, over
     suspect = found.score > threshold
     refined = Refinement(found.anomaly_map, found.score, ())
     if suspect:  # a clean picture does not pay for SAM, as on the line
-        refined = inspector.refine(
-            image, found.anomaly_map, threshold=recipe.mask_threshold, min_area_px=recipe.min_defect_px
-        )
+        # not above the score's own threshold, or a picture just suspect would have no pixel to show for it
+        hot = threshold if recipe.mask_threshold is None else recipe.mask_threshold
+        refined = inspector.refine(image, found.anomaly_map, threshold=hot, min_area_px=recipe.min_defect_px)
     refined_s = time.perf_counter()
     result = InspectionResult(
         str(path),
         "NG" if refined.defects else "OK",
         score=found.score,
         threshold=threshold,
-        defects=tuple(_measure(defect, recipe.mm_per_px) for defect in refined.defects),
+        defects=tuple(measure(defect, recipe.mm_per_px) for defect in refined.defects),
         overlay=None if overlay is None else str(overlay),
         bundle=inspector.bundle_version,
         width_px=image.shape[1],
@@ -116,17 +116,6 @@ def _inspect_file(inspector: Inspector, path: Path, recipe: RecipeSettings, over
     if overlay is not None:
         _write_overlay(overlay, image, refined, result)
     return result
-
-
-def _measure(defect: FoundDefect, mm_per_px: float | None) -> Defect:
-    return Defect(
-        box_px=defect.box_px,
-        area_px=defect.area_px,
-        length_px=defect.length_px,
-        confidence=defect.confidence,
-        area_mm2=None if mm_per_px is None else defect.area_px * mm_per_px**2,
-        length_mm=None if mm_per_px is None else defect.length_px * mm_per_px,
-    )
 
 
 def _write_overlay(path: Path, image: NDArray[np.uint8], refined: Refinement, result: InspectionResult) -> None:

@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.overlay import draw_heat, draw_outlines
+
 SHORTEST_SIDE_PX = 480  # smaller pictures are enlarged, so that the text can be read
 BAND_PX = 34
-HEAT_FROM = 0.25  # map values below are left unpainted
-HEAT_OPACITY = 0.45
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GREEN, RED, WHITE, BLACK = (80, 160, 60), (50, 50, 220), (255, 255, 255), (0, 0, 0)
-OUTLINE = (255, 255, 0)
 
 Image = NDArray[np.uint8]
 Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 px
@@ -32,28 +31,17 @@ def draw_overlay(
     scale = max(1.0, SHORTEST_SIDE_PX / min(image.shape[:2]))
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-    canvas = _paint_heat(canvas, anomaly_map)
-    outlines = [_outline(canvas, mask) for mask, _ in marks]
+    masks = [mask.astype(np.uint8) for mask, _ in marks]
+    canvas = draw_outlines(draw_heat(canvas, (anomaly_map * 255).astype(np.uint8)), masks)
+    outlines = [_box(mask, scale) for mask in masks]
     written: list[Rectangle] = []
     for box, (_, words) in zip(outlines, marks, strict=True):
         _label(canvas, box, words, written)
     return _with_band(canvas, headline, GREEN if good else RED)
 
 
-def _paint_heat(canvas: Image, anomaly_map: NDArray[np.float32]) -> Image:
-    heat = cv2.resize(anomaly_map, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    above = ((heat - HEAT_FROM) / (1 - HEAT_FROM)).clip(0, 1)
-    colours = cv2.applyColorMap((above * 255).astype(np.uint8), cv2.COLORMAP_AUTUMN)  # red to yellow
-    strength = above[..., None] ** 0.5 * HEAT_OPACITY
-    return np.asarray(canvas * (1 - strength) + colours * strength, dtype=np.uint8)
-
-
-def _outline(canvas: Image, mask: NDArray[np.bool_]) -> Rectangle:
-    enlarged = cv2.resize(mask.astype(np.uint8), canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, BLACK, 3, cv2.LINE_AA)
-    cv2.drawContours(canvas, contours, -1, OUTLINE, 1, cv2.LINE_AA)
-    x, y, width, height = cv2.boundingRect(enlarged)
+def _box(mask: Image, scale: float) -> Rectangle:
+    x, y, width, height = (round(side * scale) for side in cv2.boundingRect(mask))
     return x, y, x + width, y + height
 
 

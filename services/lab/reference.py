@@ -106,15 +106,16 @@ def _default(field: FieldInfo) -> str:
 def streams_page() -> str:
     """Every stream, and every field of what it carries."""
     rows = "\n".join(_stream_row(name, stream) for name, stream in STREAMS.items())
-    carried = [kind for stream in STREAMS.values() for kind in stream.carries]
-    kinds = "\n".join(_message(kind) for kind in (*carried, TriggerReply, Defect))
+    carried: list[type[msgspec.Struct]] = [kind for stream in STREAMS.values() for kind in stream.carries]
+    carried += [TriggerReply, Defect]
+    kinds = "\n".join(_message(kind) for kind in carried)
     return f"""{HEAD}
 # Streams
 
 Who tells what to whom. A message is one part of MessagePack; with arrays a second part describes them (a list of
-`[name, dtype, shape]`) and one raw part follows for each. On PUB streams a topic comes first: the process's name, or for
-`signals` `signal` or `heartbeat`; those are JSON, so that anything can listen. `queue` is the high-water mark at each
-end, in messages.
+`[name, dtype, shape]`) and one raw part follows for each. On PUB streams a topic comes first. `signals` is JSON under
+the topics `signal` and `heartbeat`, so that anything can listen. `queue` is the high-water mark at each end, in
+messages.
 
 | stream | pattern | carries | bound by | connected by | queue | arrays |
 |---|---|---|---|---|---|---|
@@ -122,8 +123,8 @@ end, in messages.
 
 ## Messages
 
-Fields are only ever added, last and with a default, so old and new versions read each other. `_ns` is CLOCK_MONOTONIC of
-the machine that wrote it; `_at` is wall time in seconds since 1970.
+Fields are only ever added, last and with a default, so old and new versions read each other. `_ns` is CLOCK_MONOTONIC
+of the machine that wrote it; `_at` is wall time in seconds since 1970.
 
 {kinds}"""
 

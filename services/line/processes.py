@@ -17,11 +17,10 @@ STOP_S = 3
 
 
 class Process(Struct, frozen=True):
-    """One row: a service and the module that runs it. ``models``: may use many CPU threads."""
+    """One row: a service and the module that runs it."""
 
     service: str
     module: str
-    models: bool = False
 
 
 REDIS = Process("redis", "services.line.redis_server")
@@ -29,8 +28,8 @@ REDIS = Process("redis", "services.line.redis_server")
 PROCESSES: tuple[Process, ...] = (
     Process("record", "services.record"),
     Process("reject", "services.reject"),
-    Process("refine", "services.refine", models=True),
-    Process("localize", "services.localize", models=True),
+    Process("refine", "services.refine"),
+    Process("localize", "services.localize"),
     Process("console", "services.console"),
     Process("capture", "services.capture"),
 )
@@ -41,14 +40,13 @@ class Program(Struct, frozen=True):
 
     owner: str
     command: tuple[str, ...]
-    models: bool
 
 
 def programs(settings: LineSettings, line_file: Path) -> list[Program]:
     """Every process of this line, the embedded Redis first when there is no ``redis_url``."""
     embedded = () if settings.redis_url else (REDIS,)
     return [
-        Program(owner, (sys.executable, "-m", row.module, "--line", str(line_file), "--owner", owner), row.models)
+        Program(owner, (sys.executable, "-m", row.module, "--line", str(line_file), "--owner", owner))
         for row in (*embedded, *PROCESSES)
         for owner in settings.owners(row.service)
     ]

@@ -59,6 +59,7 @@ class LineRunner:
                 line_file=self._line_file,
                 run_dir=run_dir,
                 logs=self._logs,
+                threads=self._settings.workers.threads,
             )
         )
         self._bus = Bus(self._settings, "line")

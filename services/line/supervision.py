@@ -50,6 +50,7 @@ stdout_logfile={logs}/{owner}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=2
 redirect_stderr=true
+environment={environment}
 """
 
 
@@ -61,8 +62,16 @@ class Child(Struct, frozen=True):
     pid: int
 
 
-def render(programs: Sequence[Program], *, line: str, line_file: Path, run_dir: Path, logs: Path) -> str:
-    """The supervisord configuration of one line. A % is doubled, as its reader wants it."""
+def render(
+    programs: Sequence[Program], *, line: str, line_file: Path, run_dir: Path, logs: Path, threads: int = 0
+) -> str:
+    """The supervisord configuration of one line. A % is doubled, as its reader wants it.
+
+    ``threads``: CPU threads of each model process; 0: as torch decides.
+    """
+    # Threads that spin while they wait for each other take a busy machine's cores from the other processes: measured
+    # 0.4-1.5 s instead of 0.17 s a picture on two cores.
+    environment = 'OMP_WAIT_POLICY="PASSIVE"' + (f',OMP_NUM_THREADS="{threads}"' if threads else "")
     names = ",".join(program.owner for program in programs)
     head = HEAD.format(line_file=line_file, line=line, directory=Path.cwd(), logs=logs, run_dir=run_dir, names=names)
     sections = [
@@ -74,6 +83,7 @@ def render(programs: Sequence[Program], *, line: str, line_file: Path, run_dir: 
             retries=RETRIES,
             stop_s=STOP_S,
             logs=logs,
+            environment=environment,
         )
         for priority, program in enumerate(programs, start=1)
     ]

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from shared.errors import SettingsError
+from shared.errors import PictureError, SettingsError
 from shared.messages import Settlement
 from shared.wire import Arrays
 
@@ -107,7 +107,7 @@ class Shelf:
             return Evidence()
         try:
             kept = self._store(name, settlement, self._encode(settlement, arrays))
-        except (OSError, cv2.error) as error:
+        except (OSError, cv2.error, PictureError) as error:
             full = isinstance(error, OSError) and error.errno in DISK_FULL
             words = f"{FULL_WORDS}: {error}" if full else f"evidence cannot be written: {error}"
             self.trouble = " ".join(words.split())
@@ -171,7 +171,7 @@ class Shelf:
 
     def _encode(self, settlement: Settlement, arrays: Arrays) -> dict[str, bytes]:
         """Raises:
-        cv2.error: an array that is no picture.
+        cv2.error, PictureError: an array that is no picture.
         """
         files: dict[str, bytes] = {}
         if "image" in arrays:
@@ -227,7 +227,9 @@ def _clean(name: str) -> str:
 
 
 def _encoded(kind: str, picture: NDArray[np.generic], flags: tuple[int, ...] = ()) -> bytes:
-    _, raw = cv2.imencode(kind, cast(NDArray[np.uint8], picture), list(flags))
+    written, raw = cv2.imencode(kind, cast(NDArray[np.uint8], picture), list(flags))
+    if not written:
+        raise PictureError(f"an array of shape {picture.shape} cannot be a {kind} picture")
     return raw.tobytes()
 
 

@@ -6,6 +6,7 @@ before it writes anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import cast
@@ -22,7 +23,8 @@ from shared.store import STATUS_TTL_S, Keys, away_as_error, connect
 
 SCORES_KEPT = 100_000
 MIN_KEEP_DAYS, MAX_KEEP_DAYS = 0.001, 36500.0  # what EXPIRE takes
-STATE_WORDS = ("MISCONF", "BUSY", "NOREPLICAS", "LOADING", "READONLY", "OOM", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN")
+STATE_WORDS = "MISCONF|BUSY|NOREPLICAS|LOADING|READONLY|OOM|CLUSTERDOWN|CROSSSLOT|MASTERDOWN|TRYAGAIN|unknown command"
+STATE = re.compile(rf"(@user_script: \d+: -|^)({STATE_WORDS}) ")  # Redis 6 puts the line of the script before the word
 STATE_ERRORS = (redis.ReadOnlyError, redis.OutOfMemoryError, redis.exceptions.NoPermissionError)
 log = structlog.get_logger()
 
@@ -223,7 +225,7 @@ def _refuses_the_record(error: BaseException | None) -> bool:
     """Is it about the data, and not about the state that Redis is in?"""
     if not isinstance(error, redis.ResponseError) or isinstance(error, STATE_ERRORS):
         return False
-    return not str(error).startswith(STATE_WORDS)
+    return not STATE.search(str(error))
 
 
 def _age_s(words: str, now: datetime) -> float:

@@ -9,25 +9,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.messages import Defect, Outcome, Reason, Suspect, Verdict
+from shared.measures import MeasuredMask, measure
+from shared.messages import Outcome, Reason, Suspect, Verdict
 from shared.settings import RecipeSettings
 
 MAX_DEFECTS = 16  # the largest are kept: enough for a person, and it bounds the message
 
 
-class FoundDefect(Protocol):
-    """One mask of the model and its measures, in pixels of the inspected picture."""
+class FoundDefect(MeasuredMask, Protocol):
+    """One mask of the model and its measures."""
 
     @property
     def mask(self) -> NDArray[np.bool_]: ...
-    @property
-    def box_px(self) -> tuple[int, int, int, int]: ...
-    @property
-    def area_px(self) -> int: ...
-    @property
-    def length_px(self) -> float: ...
-    @property
-    def confidence(self) -> float: ...
 
 
 class Refinement(Protocol):
@@ -61,9 +54,8 @@ class Refiner:
         if recipe is None or image.size == 0 or anomaly_map.size == 0:
             return Verdict(suspect.ticket, Outcome.UNKNOWN, stage="refine", reason=Reason.BAD_PICTURE), {}
         started_ns = time.perf_counter_ns()
-        found = self._model.refine(
-            image, anomaly_map, threshold=recipe.mask_threshold, min_area_px=recipe.min_defect_px
-        )
+        hot = suspect.threshold if recipe.mask_threshold is None else recipe.mask_threshold
+        found = self._model.refine(image, anomaly_map, threshold=hot, min_area_px=recipe.min_defect_px)
         refine_ms = (time.perf_counter_ns() - started_ns) / 1e6
         largest = sorted(found.defects, key=lambda defect: -defect.area_px)[:MAX_DEFECTS]
         verdict = Verdict(
@@ -80,16 +72,3 @@ class Refiner:
         )
         masks = np.array([defect.mask for defect in largest], np.uint8).reshape(-1, *image.shape[:2])
         return verdict, {"image": image, "map": found.anomaly_map, "masks": masks}
-
-
-def measure(defect: FoundDefect, mm_per_px: float | None) -> Defect:
-    """Pixels to millimetres, when the recipe knows the scale."""
-    scale = mm_per_px or 0.0
-    return Defect(
-        box_px=defect.box_px,
-        area_px=defect.area_px,
-        length_px=defect.length_px,
-        confidence=defect.confidence,
-        area_mm2=defect.area_px * scale**2 if scale else None,
-        length_mm=defect.length_px * scale if scale else None,
-    )

@@ -134,7 +134,7 @@ class Reject:
         self._heart.counters = {
             **self._ledger.counters,
             "unreceipted": len(self._outbox),
-            "pictures_dropped": self._outbox.pictures_dropped,
+            "pictures_dropped": self._ledger.counters["pictures_dropped"] + self._outbox.pictures_dropped,
             "refused_messages": refused,
         }
         self._heart.last_error = self._journal.trouble or self._ledger.trouble
@@ -176,7 +176,9 @@ def ask_for_priority() -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except (AttributeError, PermissionError):
-        log.info("normal priority: on a busy machine signals may leave some milliseconds late (Linux: CAP_SYS_NICE)")
+        log.info(
+            "normal priority: on a busy machine signals may leave milliseconds late (Linux: CAP_SYS_NICE or rtprio 1)"
+        )
 
 
 def main(settings: LineSettings, owner: str) -> None:

@@ -23,9 +23,11 @@ MAX_JUMP = 1_000_000  # parts; a larger jump is no gap but a foreign or damaged 
 MAX_FIRST_GAP = 1000  # parts; as many as the queue of `tickets` holds, so as many as a killed capture can lose unseen
 GAPS_A_TURN = 16  # settled between two looks at the deadlines
 SERIES_KEPT = 8  # numberings remembered for each camera; an older one ended several reboots ago
+PICTURES_BYTES = 256 << 20  # of verdicts that wait for their deadlines; beyond that they wait without their pictures
 SEVERITY = {Outcome.OK: 0, Outcome.UNKNOWN: 1, Outcome.NG: 2}
 FAIL_SAFE = {"reject": Action.REJECT, "pass": Action.ACCEPT, "stop": Action.STOP}
-COUNTERS = ("tickets", "ok", "ng", "unknown", "late", "overrun", "gap", "late_verdicts", "duplicates", "refused")
+OUTCOMES = ("tickets", "ok", "ng", "unknown", "late", "overrun", "gap")
+ODDITIES = ("late_verdicts", "duplicates", "refused", "pictures_dropped")
 
 
 class Exit(Struct, frozen=True):
@@ -70,14 +72,15 @@ class Ledger:
     ``same_clock``: capture_ns is on the ledger's clock; if not, the time to decide runs from the ticket's arrival.
     """
 
-    def __init__(self, fail_safe: Mapping[str, str], same_clock: bool) -> None:
+    def __init__(self, fail_safe: Mapping[str, str], same_clock: bool, pictures_bytes: int = PICTURES_BYTES) -> None:
         self._fail_safe, self._same_clock = fail_safe, same_clock
+        self._pictures_bytes, self._held_bytes = pictures_bytes, 0
         self._open: dict[str, OpenTicket] = {}
         self._deadlines: list[tuple[int, int, str]] = []
         self._scheduled = 0  # keeps the order of arrival between equal deadlines
         self._series: dict[str, OrderedDict[str, Series]] = {}
         self._gaps: deque[Gap] = deque()
-        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.counters = dict.fromkeys((*OUTCOMES, *ODDITIES), 0)
         self.trouble = ""
 
     @property
@@ -114,7 +117,8 @@ class Ledger:
         elif entry.verdict is not None and SEVERITY[verdict.outcome] <= SEVERITY[entry.verdict.outcome]:
             self._tally("duplicates", ticket.camera)
         else:
-            entry.verdict, entry.arrays, entry.known_ns = verdict, arrays, now_ns
+            entry.verdict, entry.known_ns = verdict, now_ns
+            self._hold(entry, arrays)
             facts.append(Decided(verdict, now_ns))
         return facts
 
@@ -125,6 +129,7 @@ class Ledger:
             entry = self._open.pop(heapq.heappop(self._deadlines)[2])
             self._close(entry.ticket)
             exits.append(self._settle(entry, now_ns, now_at))
+            self._hold(entry, NO_ARRAYS)
         for _ in range(GAPS_A_TURN):
             if not self._gaps:
                 break
@@ -253,6 +258,15 @@ class Ledger:
         self._tally("tickets", ticket.camera)
         return Opened(ticket, entry.deadline_ns, in_order)
 
+    def _hold(self, entry: OpenTicket, arrays: Arrays) -> None:
+        """These are the entry's pictures now; those it had are let go."""
+        self._held_bytes -= _size_bytes(entry.arrays)
+        if self._held_bytes + _size_bytes(arrays) > self._pictures_bytes:
+            self._tally("pictures_dropped", entry.ticket.camera)
+            arrays = NO_ARRAYS
+        entry.arrays = arrays
+        self._held_bytes += _size_bytes(arrays)
+
     def _schedule(self, entry: OpenTicket) -> None:
         self._scheduled += 1
         heapq.heappush(self._deadlines, (entry.deadline_ns, self._scheduled, entry.ticket.id))
@@ -328,6 +342,10 @@ class Ledger:
         """Once for the line, once for the camera."""
         for key in (name, f"{camera}.{name}"):
             self.counters[key] = self.counters.get(key, 0) + 1
+
+
+def _size_bytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def _travel_ns(ticket: Ticket) -> int:

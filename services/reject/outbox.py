@@ -66,7 +66,7 @@ class Outbox:
 
     def receipt(self, ticket_ids: Iterable[str]) -> tuple[str, ...]:
         """These have arrived. Returns those that were still here."""
-        known = tuple(ticket_id for ticket_id in ticket_ids if ticket_id in self._parcels)
+        known = tuple(ticket_id for ticket_id in dict.fromkeys(ticket_ids) if ticket_id in self._parcels)
         for ticket_id in known:
             self._drop_picture(ticket_id)
             del self._parcels[ticket_id]

@@ -90,16 +90,33 @@ class Conveyor:
     def frame(self, time_s: float) -> NDArray[np.uint8]:
         """(H, W, 3) BGR at any time >= 0; the same time gives the same frame."""
         settings = self.settings
-        travel_px = round(settings.speed_px_s * time_s)
-        start = -travel_px % LOOP_PX
+        start = -round(settings.speed_px_s * time_s) % LOOP_PX
         picture = self._belt[:, start : start + settings.width_px].copy()
-        reach_s = (settings.width_px + settings.part_px) / 2 / settings.speed_px_s
-        for number in range(self._count_before(time_s - reach_s), self._count_before(time_s + reach_s)):
-            centre_px = settings.width_px / 2 + travel_px - settings.speed_px_s * self._known[number].crossing_s
-            lay(picture, self._sprite(number), round(centre_px) - settings.part_px // 2)
+        for sprite, left_px in self._in_view(time_s):
+            lay(picture, sprite, left_px)
         flicker = 1 + _FLICKER * np.sin(2 * np.pi * 9.7 * time_s)
         rng = np.random.default_rng((settings.seed, 4, round(time_s * 1e6)))
         return expose_frame(picture, self._lamp, flicker, rng)
+
+    def mask(self, time_s: float) -> NDArray[np.bool_]:
+        """(H, W) the defects in the frame of that time."""
+        settings, side = self.settings, self.settings.part_px
+        wide = np.zeros((settings.height_px, settings.width_px + 2 * side), bool)
+        for sprite, left_px in self._in_view(time_s):
+            rows = wide[sprite.top_px : sprite.top_px + side, left_px + side : left_px + 2 * side]
+            rows |= sprite.mask[: len(rows)]
+        return wide[:, side:-side]
+
+    def _in_view(self, time_s: float) -> list[tuple[Sprite, int]]:
+        """The parts in the frame, each with the column of its left edge, px."""
+        settings = self.settings
+        travel_px = round(settings.speed_px_s * time_s)
+        reach_s = (settings.width_px + settings.part_px) / 2 / settings.speed_px_s
+        found = []
+        for number in range(self._count_before(time_s - reach_s), self._count_before(time_s + reach_s)):
+            centre_px = settings.width_px / 2 + travel_px - settings.speed_px_s * self._known[number].crossing_s
+            found.append((self._sprite(number), round(centre_px) - settings.part_px // 2))
+        return found
 
     def _count_before(self, time_s: float) -> int:
         while not self._known or self._known[-1].crossing_s <= time_s:

@@ -152,7 +152,10 @@ class ConvStem(nn.Module):
 
 
 class DetailBranch(nn.Module):
-    """Stride-4 map of the stem's features and the last block's tokens, joined top down (FPN, arXiv 1612.03144)."""
+    """Stride-4 map of the stem's features and the last block's tokens, joined top down (FPN, arXiv 1612.03144).
+
+    The stem's features are standardised over each picture first: what matters is what differs from the rest of it.
+    """
 
     def __init__(self, stem_widths: tuple[int, int, int], width: int, detail_width: int) -> None:
         super().__init__()
@@ -164,8 +167,8 @@ class DetailBranch(nn.Module):
     def forward(self, x4: Tensor, x8: Tensor, tokens: Tensor) -> Tensor:
         """(B, c4, H/4, W/4), (B, c8, H/8, W/8), (B, H/16, W/16, width) -> (B, H/4, W/4, Cd)."""
         top = F.interpolate(self.from_16(tokens.permute(0, 3, 1, 2)), x8.shape[-2:], mode="bilinear")
-        top = F.interpolate(top + self.from_8(x8), x4.shape[-2:], mode="bilinear")
-        return F.relu(self.merge(F.relu(top + self.from_4(x4)))).permute(0, 2, 3, 1)
+        top = F.interpolate(top + self.from_8(F.instance_norm(x8)), x4.shape[-2:], mode="bilinear")
+        return F.relu(self.merge(F.relu(top + self.from_4(F.instance_norm(x4))))).permute(0, 2, 3, 1)
 
 
 def build_clip(config: ClipConfig) -> nn.Module:

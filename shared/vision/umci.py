@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from shared.errors import BundleError
 
 NORMAL, ABNORMAL = 0, 1  # order of the texts and of the channels
+STANDARDISE_EPSILON = 1e-4  # of variances near 1: an even picture stays even
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class UmciConfig:
     strip_kernel: int = 3  # 1-D convolution along the strips [M]
     pool_kernels: tuple[int, ...] = (3, 9)  # average pooling of the scale path [M, low]
     merge_kernel: int = 3  # 2-D convolution that ends the strip path and the scale path [M]
+    standardise: bool = (
+        False  # ours: standardise the tokens over each picture, so that the head sees what differs in it
+    )
     mlp_ratio: float = 1.0  # hidden width of the fusion MLP over C [?]
     logit_scale: float = 10.0  # ours: initial factor of the pixel-text cosine, then learnt; CLIP's own is 100 [V]
     stage_weights: tuple[
@@ -45,6 +49,12 @@ def attend(query: Tensor, text: Tensor) -> Tensor:
     """Scaled dot-product attention of (B, N, C) queries over the (B, 2, C) texts as key and value -> (B, N, C)."""
     weights = torch.softmax(query @ text.transpose(1, 2) * query.shape[-1] ** -0.5, dim=-1)  # (B, N, 2)
     return weights @ text
+
+
+def standardised(tokens: Tensor) -> Tensor:
+    """(B, h, w, C) -> the same with mean 0 and variance 1 over each picture, channel by channel."""
+    variance, mean = torch.var_mean(tokens, dim=(1, 2), correction=0, keepdim=True)
+    return (tokens - mean) * (variance + STANDARDISE_EPSILON).rsqrt()
 
 
 def _same(width: int, kernel: int) -> nn.Conv2d:
@@ -95,6 +105,7 @@ class StageHead(nn.Module):
         super().__init__()
         # Ours: blocks differ in scale, so tokens are normalised before the 1x1 projection.
         self.norm = nn.LayerNorm(channels)
+        self.standardise = config.standardise
         self.project_pixels = nn.Linear(channels, width)
         self.project_text = nn.Linear(config.text_channels, width)
         self.strip = StripPath(width, config.strip_kernel, config.merge_kernel)
@@ -104,7 +115,8 @@ class StageHead(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale).log())
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
-        pixels = self.project_pixels(self.norm(tokens))  # (B, h, w, C)
+        tokens = self.norm(tokens)
+        pixels = self.project_pixels(standardised(tokens) if self.standardise else tokens)  # (B, h, w, C)
         text = self.project_text(text).expand(len(tokens), -1, -1)  # (B, 2, C)
         asked = attend(pixels.flatten(1, 2), text).view_as(pixels)
         fused = self.strip(pixels, text) + self.scale(pixels, text) + pixels + asked

@@ -55,7 +55,7 @@ def test_file_is_read_and_variables_override_it(file, monkeypatch) -> None:
         ({"cameras": camera_of(travel_ms=0)}, "cameras.cam1.travel_ms: Input should be greater than 0"),
         ({"cameras": camera_of(roi_px=[0, 0, 5, 5])}, "cameras.cam1.roi_px: x and y must be at least 0, width and"),
         ({"cameras": camera_of(password=1234)}, "cameras.cam1.password: must be text; put it in quotes"),
-        ({"cameras": {"Cam 1": {}}}, "cameras.Cam 1: use small letters, digits, - and _"),
+        ({"cameras": {"Cam 1": camera_of()["cam1"]}}, "cameras.Cam 1: use small letters, digits, - and _"),
         ({"cameras": {}}, "cameras: "),
         ({"line": None}, "line: must be text"),
         ({"wire": {"curve_keys": f"{SECRET} x"}}, "wire.curve_keys: must be `public secret`, 40 signs each"),
@@ -170,7 +170,7 @@ def test_password_from_a_variable_is_taken_as_it_stands(file, monkeypatch, passw
     [f"rtsp://u:{SECRET}@cam/live", "rtsp://u:12/s3cr@cam/live", "rtsp://cam/s3cr@live", "rtsp://u:p#s3cr@cam"],
 )
 def test_address_that_may_hold_a_cut_password_is_refused_without_showing_it(file, source) -> None:
-    with pytest.raises(SettingsError, match="cameras.cam1: source: an @ after the host; put user name and") as caught:
+    with pytest.raises(SettingsError, match=r"cameras\.cam1: source: an @ after the host; put user name and") as caught:
         load_line(written(file, cameras=camera_of(source=source)))
     assert "s3cr" not in str(caught.value)
 
@@ -272,7 +272,7 @@ def test_longest_socket_path_can_be_bound(monkeypatch, tmp_path) -> None:
 
 def test_state_folder_that_cannot_be_made_is_explained(tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="state_dir: .*/file/x cannot be made: Not a directory"):
+    with pytest.raises(SettingsError, match=r"state_dir: .*/file/x cannot be made: Not a directory"):
         _ = line(state_dir=tmp_path / "file" / "x").state
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FOCAL_GAMMA = 2.0  # METHOD.md 1 [V]
+POSITIVES_MIN = 0.002  # share of a batch's pixels
 DICE_SMOOTH = 1.0  # METHOD.md 1 [V]
 TOP_SHARE = 0.002  # share of the map's pixels that speak for the picture in `picture_loss`
 
@@ -14,11 +15,12 @@ TOP_SHARE = 0.002  # share of the map's pixels that speak for the picture in `pi
 def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Abnormal-minus-normal logits and mask, both (B, h, w), mask in 0..1 -> focal loss per positive pixel.
 
-    Lin et al., arXiv 1708.02002, eq. 5 without alpha; the sum is divided by the positives, so that small defects count.
+    Lin et al., arXiv 1708.02002, eq. 5 without alpha; the sum is divided by the positives, so that small defects count,
+    but by no fewer than `POSITIVES_MIN`, so that a batch of good pictures does not outweigh all others.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     miss = (torch.sigmoid(logits) - mask).abs() ** FOCAL_GAMMA
-    return (miss * cross_entropy).sum() / mask.sum().clamp(min=1.0)
+    return (miss * cross_entropy).sum() / mask.sum().clamp(min=POSITIVES_MIN * mask.numel())
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:

@@ -81,7 +81,11 @@ class Line:
 
 @contextmanager
 def played_line(settings: LineSettings) -> Iterator[Line]:
-    with Bus(settings, "reject") as reject, Bus(settings, "localize-1") as localize, Bus(settings, "console") as console:
+    with (
+        Bus(settings, "reject") as reject,
+        Bus(settings, "localize-1") as localize,
+        Bus(settings, "console") as console,
+    ):
         yield Line(settings, {"reject": reject, "localize-1": localize, "console": console})
 
 
@@ -144,7 +148,7 @@ def test_capture_delivers_the_newest_picture_with_its_true_time_also_after_a_pau
     assert {"connected": "yes", "size": "640 x 360", "fps": "25", "source": camera.url}.items() <= pulse.detail.items()
     assert {"frames", "tickets", "reconnects"} <= pulse.counters.keys()
     print(f"lags {lags_ms} ms, age {age_ms} ms")  # noqa: T201
-    assert -2 <= min(lags_ms) and max(lags_ms) < 250, lags_ms  # 40-80 on an idle machine
+    assert min(lags_ms) >= -2 and max(lags_ms) < 250, lags_ms  # 40-80 on an idle machine
     assert age_ms < 600
 
 
@@ -215,15 +219,14 @@ def test_capture_recovers_from_a_camera_that_stalls(tmp_path: Path) -> None:
 def test_capture_finds_a_camera_that_comes_back_while_it_is_being_opened(tmp_path: Path) -> None:
     port = free_port()
     file, settings = line_of(tmp_path, f"rtsp://127.0.0.1:{port}/line", open_timeout_ms=1000)
-    with played_line(settings) as line:
-        with socket.create_server(("127.0.0.1", port)) as silent, capture(file):
-            silent.settimeout(10)
-            half_open, _ = silent.accept()  # capture is inside of its opening now
-            silent.close()
-            with half_open, rtsp_camera(port):
-                began_s = time.monotonic()
-                line.fresh_frame()
-                print(f"back after {time.monotonic() - began_s:.2f} s")  # noqa: T201
+    with played_line(settings) as line, socket.create_server(("127.0.0.1", port)) as silent, capture(file):
+        silent.settimeout(10)
+        half_open, _ = silent.accept()  # capture is inside of its opening now
+        silent.close()
+        with half_open, rtsp_camera(port):
+            began_s = time.monotonic()
+            line.fresh_frame()
+            print(f"back after {time.monotonic() - began_s:.2f} s")  # noqa: T201
 
 
 def test_capture_exits_0_on_sigterm_while_a_camera_keeps_it_waiting(tmp_path: Path) -> None:
@@ -300,6 +303,6 @@ def test_capture_answers_triggers_when_busy_and_when_the_camera_is_away(tmp_path
     print(f"answered within {answered_ms:.1f} ms")  # noqa: T201
     assert received.message.ticket.id == good.ticket_id
     assert received.message.ticket.capture_ns >= began_ns
-    assert made_ns(received.arrays["image"]) >= began_ns - 100 * MS
+    assert made_ns(received.arrays["image"]) >= began_ns - 60 * MS  # the time a picture takes to be served
     assert (good.overrun, busy.overrun, away.ticket_id.rsplit(":", 1)[1]) == (False, True, "1")
     assert answered_ms < 100

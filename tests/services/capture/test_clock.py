@@ -42,6 +42,17 @@ def test_stream_clock_never_says_later_than_the_arrival() -> None:
         assert clock.capture_ns(number * 40 * MS, arrival_ns) <= arrival_ns
 
 
+def test_stream_clock_knows_when_pictures_came_that_the_decoder_held_back() -> None:
+    """Each is let go when the next one comes, which is here after 500, 40 and again 500 ms."""
+    clock = StreamClock(held_back=True)
+    assert stamped(clock, [(0, 1500), (500, 1540), (540, 2040), (1040, 2540)])[1:] == [1500, 1540, 2040]
+
+
+def test_stream_clock_begins_anew_when_held_back_timestamps_go_back() -> None:
+    clock = StreamClock(held_back=True)
+    assert stamped(clock, [(0, 1040), (40, 1080), (0, 9040), (40, 9080), (80, 9120)])[2:] == [9040, 9040, 9080]
+
+
 def test_pace_goes_on_by_whole_periods_when_asked_a_little_late() -> None:
     pace = Pace(40 * MS)
     assert [pace.next_due_ns(now * MS) // MS for now in (1000, 1005, 1130, 1131)] == [1000, 1040, 1080, 1120]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from services.console.evidence import read_picture
-from services.console.overlay import decode_picture, encode_jpeg
 from shared.errors import PictureError
 from shared.messages import Action, Outcome, Reason
+from shared.overlay import decode_picture, encode_jpeg
 from shared.store import Event
 
 PICTURE = np.full((60, 80, 3), 128, np.uint8)

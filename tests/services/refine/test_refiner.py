@@ -95,6 +95,12 @@ def test_refiner_says_unknown_for_a_recipe_it_does_not_know():
     assert (verdict.outcome, verdict.reason, arrays) == (Outcome.UNKNOWN, Reason.BAD_PICTURE, {})
 
 
+def test_refiner_cuts_masks_where_the_score_was_judged_when_the_recipe_says_nothing_else():
+    model = FixedModel()
+    refine(model)
+    assert model.asked["threshold"] == SUSPECT.threshold
+
+
 def test_refiner_asks_the_model_with_the_recipes_limits():
     model = FixedModel()
     refine(model, mask_threshold=0.7, min_defect_px=33)

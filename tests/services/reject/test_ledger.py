@@ -118,6 +118,19 @@ def test_worst_of_two_verdicts_counts_with_its_pictures(
     assert one.arrays is pictures[counts]
 
 
+def test_pictures_that_wait_are_bounded_and_their_verdicts_are_not_lost() -> None:
+    ledger = Ledger(POLICIES, same_clock=True, pictures_bytes=250)
+    pictures = {"image": np.zeros((10, 10), np.uint8)}
+    for seq, capture_ms in ((1, 0), (2, 0), (3, 0), (4, 400), (5, 400)):
+        settle(ledger, capture_ms)
+        ledger.open(ticket(seq, capture_ms), round(capture_ms * MS))
+        ledger.decide(verdict(ticket(seq, capture_ms), Outcome.NG), pictures, round(capture_ms * MS))
+        ledger.decide(verdict(ticket(seq, capture_ms), Outcome.OK), pictures, round(capture_ms * MS))
+    exits = ledger.due(1000 * MS, 0.0)
+    assert [(one.fact.settlement.outcome, len(one.arrays)) for one in exits] == [(Outcome.NG, 1), (Outcome.NG, 1)]
+    assert ledger.counters["pictures_dropped"] == 1
+
+
 def test_same_ticket_twice_is_one_part(ledger: Ledger) -> None:
     assert len(ledger.open(ticket(1), 0)) == 1
     assert ledger.open(ticket(1), 1) == []
@@ -275,6 +288,18 @@ def test_restart_keeps_the_missing_numbers(ledger: Ledger) -> None:
     settled = [one.fact.settlement for one in ledger.due(1 * MS, 0.0)]
     settled += settle(reborn(reborn(ledger, 2), 3), 300)
     assert sorted(one.ticket.seq for one in settled) == list(range(1, 41))
+
+
+def test_restart_remembers_a_ticket_that_only_its_verdict_has_opened() -> None:
+    facts = Ledger(POLICIES, same_clock=True).decide(verdict(ticket(2), Outcome.OK), {}, 1 * MS)
+    heir = Ledger(POLICIES, same_clock=True)
+    heir.restore(facts, 2 * MS, same_boot=True)
+    heir.open(ticket(3), 3 * MS)
+    assert [(one.ticket.seq, one.reason) for one in settle(heir, 300)] == [
+        (2, Reason.NONE),
+        (3, Reason.LATE),
+        (1, Reason.GAP),
+    ]
 
 
 def test_reboot_ends_all_open_tickets(ledger: Ledger) -> None:

@@ -15,7 +15,7 @@ from shared.synth.samples import HELD_OUT_SURFACES, TRAIN_SURFACES
 from shared.vision.training.evaluate import RoughMaps, held_out_pictures, local_contrast, measure
 from shared.vision.training.losses import caption_loss, dice_loss, focal_loss, picture_loss
 from shared.vision.training.mini import MINI_CLIP, MINI_UMCI
-from shared.vision.training.pictures import PictureStream, draw_batch
+from shared.vision.training.pictures import Belts, PictureStream, draw_batch
 from shared.vision.training.texts import object_names, text_loss, vocabulary
 from shared.vision.training.train import Plan, Texts, Trainer, schedule, seconds
 from shared.vision.training.weights import load_models, save_models
@@ -83,7 +83,7 @@ def test_schedule_rises_then_falls_to_nothing() -> None:
 
 
 def test_draw_batch_holds_pictures_masks_and_what_they_show() -> None:
-    batch = draw_batch(np.random.default_rng(0), batch=4)
+    batch = draw_batch(np.random.default_rng(0), 4, Belts(np.random.default_rng(0)))
     count, side = len(batch.surfaces), batch.images.shape[-1]
     assert batch.images.shape == (count, 3, side, side)
     assert batch.masks.shape == (count, side, side)
@@ -107,7 +107,7 @@ def test_mini_holds_to_its_size_and_widths() -> None:
 
 def test_trainer_learns_one_batch_by_heart() -> None:
     trainer = Trainer(plan(Path()))
-    texts, batch = Texts(trainer.encoder, 0), draw_batch(np.random.default_rng(1), batch=4)
+    texts, batch = Texts(trainer.encoder, 0), draw_batch(np.random.default_rng(1), 4, Belts(np.random.default_rng(1)))
     trainer.progress.elapsed_s = 3.0  # the end of the warm-up
     losses = [trainer.step(batch, texts, np.random.default_rng(0))["map"] for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
@@ -116,7 +116,7 @@ def test_trainer_learns_one_batch_by_heart() -> None:
 def test_trainer_goes_on_from_its_checkpoint_with_the_same_loss(tmp_path: Path) -> None:
     first = Trainer(plan(tmp_path))
     texts = Texts(first.encoder, 0)
-    batches = [draw_batch(np.random.default_rng(seed), batch=2) for seed in range(2)]
+    batches = [draw_batch(np.random.default_rng(seed), 2, Belts(np.random.default_rng(seed))) for seed in range(2)]
     first.step(batches[0], texts, np.random.default_rng(0))
     first.save()
     expected = first.step(batches[1], texts, np.random.default_rng(1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.errors import BundleError
-from shared.vision.umci import Umci, UmciConfig, attend
+from shared.vision.umci import Umci, UmciConfig, attend, standardised
 
 pytestmark = pytest.mark.model
 
@@ -88,3 +88,13 @@ def test_umci_config_survives_json() -> None:
 def test_umci_config_refuses_fields_that_do_not_fit(fields) -> None:
     with pytest.raises(BundleError):
         replace(CONFIG, **fields)
+
+
+def test_standardised_tokens_have_mean_0_and_variance_1_over_each_picture() -> None:
+    found = standardised(3 + 5 * torch.randn(2, 9, 11, 4))
+    assert torch.allclose(found.mean((1, 2)), torch.zeros(2, 4), atol=1e-5)
+    assert torch.allclose(found.var((1, 2), correction=0), torch.ones(2, 4), atol=1e-3)
+
+
+def test_standardised_tokens_of_an_even_picture_are_zero() -> None:
+    assert torch.allclose(standardised(torch.full((1, 1, 1, 4), 7.0)), torch.zeros(1, 1, 1, 4), atol=1e-4)

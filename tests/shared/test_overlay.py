@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from services.console.overlay import OUTLINE_BGR, decode_picture, draw_heat, draw_outlines, encode_jpeg
 from shared.errors import PictureError
+from shared.overlay import OUTLINE_BGR, decode_picture, draw_heat, draw_outlines, encode_jpeg
 
 GREY = np.full((100, 160, 3), 128, np.uint8)
 

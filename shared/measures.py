@@ -1,0 +1,32 @@
+"""Sizes for people: a mask's measures in pixels -> a Defect, in millimetres too when the recipe knows the scale."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from shared.messages import Defect
+
+
+class MeasuredMask(Protocol):
+    """What a model says of one mask, in pixels of the inspected picture."""
+
+    @property
+    def box_px(self) -> tuple[int, int, int, int]: ...
+    @property
+    def area_px(self) -> int: ...
+    @property
+    def length_px(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
+
+
+def measure(mask: MeasuredMask, mm_per_px: float | None) -> Defect:
+    """``mm_per_px`` None: no millimetres."""
+    return Defect(
+        box_px=mask.box_px,
+        area_px=mask.area_px,
+        length_px=mask.length_px,
+        confidence=mask.confidence,
+        area_mm2=None if mm_per_px is None else mask.area_px * mm_per_px**2,
+        length_mm=None if mm_per_px is None else mask.length_px * mm_per_px,
+    )
