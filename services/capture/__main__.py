@@ -113,6 +113,7 @@ def main(settings: LineSettings, owner: str) -> None:
     with Counter(settings.state / f"counter-{name}", boot_id()) as counter, Bus(settings, owner) as bus:
         heart = Heart(bus, owner)
         heart.state, heart.detail = State.STARTING, {"source": shown_source(camera.source)}
+        heart.counters = dict.fromkeys(("frames", "tickets", "overrun", "no_picture", "reconnects"), 0)
         outlets = Outlets(
             bus.pusher("tickets", settings.owners("reject")),
             bus.pusher("frames", settings.owners("localize")),

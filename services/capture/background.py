@@ -69,8 +69,7 @@ class Background:
         assert self._mean is not None
         self._follow_light(grid)
         level = grid / self._gain
-        apart = np.abs(level - self._mean)
-        difference = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])  # (h, w)
+        difference = _most(np.abs(level - self._mean))
         covered = difference > np.maximum(LEAST_CONTRAST, NOISE_FACTOR * self._spread)
         self._adapt(level, difference, covered, (now_ns - self._last_ns) / 1e9)
         self._absorb(level, covered, parts_passed)
@@ -126,9 +125,13 @@ class Background:
 
 
 def _edges(picture: Grid) -> NDArray[np.float32]:
-    """(h, w, 3) -> (h, w) how much the green channel changes around each pixel."""
-    green = np.ascontiguousarray(picture[..., 1])
-    return np.asarray(cv2.morphologyEx(green, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.float32)
+    """(h, w, 3) -> (h, w) how much the channel that changes most changes around each pixel."""
+    return _most(np.asarray(cv2.morphologyEx(picture, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.float32))
+
+
+def _most(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(..., 3) -> (...) the largest of the channels; ten times as fast as max(axis=-1)."""
+    return np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
 
 
 def empty_belt(samples: NDArray[np.float32]) -> Grid:
@@ -139,15 +142,15 @@ def empty_belt(samples: NDArray[np.float32]) -> Grid:
     taken: parts vary more than the belt.
     """
     belt = _steadiest_level(samples)
-    low, high = np.percentile(samples[..., 1], (10, 90), axis=0)  # green
-    change = high - low
+    low, high = np.percentile(samples, (10, 90), axis=0)
+    change = _most(high - low)
     still = change <= np.clip(1.5 * np.percentile(change, 2), *STILL_CHANGE)
     if still.mean() < LEAST_STILL:
         return belt
     median = np.median(samples, axis=0)
     nearest = _nearest(still)
     beside = median[still][nearest]  # (h, w, 3)
-    alike = np.abs(samples - beside).max(axis=3) < ALIKE  # (n, h, w)
+    alike = _most(np.abs(samples - beside)) < ALIKE  # (n, h, w)
     seen = alike.mean(axis=0) >= LEAST_SEEN
     level = (samples * alike[..., None]).sum(axis=0) / np.maximum(alike.sum(axis=0), 1)[..., None]
     return np.asarray(np.where(seen[..., None], level, belt), np.float32)
@@ -159,7 +162,7 @@ def _steadiest_level(samples: NDArray[np.float32]) -> Grid:
     window = max(3, round(MODE_SHARE * len(ordered)))
     first = (ordered[window - 1 :] - ordered[: len(ordered) - window + 1]).argmin(axis=0)[None]
     chosen = [np.take_along_axis(ordered, first + i, axis=0)[0] for i in range(window)]
-    return np.mean(chosen, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(chosen, axis=0), np.float32)
 
 
 def _nearest(still: NDArray[np.bool_]) -> NDArray[np.int64]:

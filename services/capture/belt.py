@@ -19,7 +19,7 @@ MOST_SHIFT = 0.4  # of the length, in the usual time between two pictures
 SURE_SIGHTINGS = 3  # a part seen so often by itself stays one when it touches another
 LOST_S = 0.4  # a part unseen for so long is gone
 # What a shift costs, where one thing that cannot be explained costs 1:
-BLURRED_COST = 0.5  # a part that is somewhere in a larger thing
+BLURRED_COST = 0.3  # a part that is somewhere in a larger thing
 CHANGE_COST = 2.5  # for a change of the shift by the whole length; a third of it, a hard start, must stay below 1
 REVERSE_COST = 0.3  # while the speed is unknown, parts go forward
 

@@ -97,15 +97,19 @@ class NetworkCamera:
 
     def __init__(self, camera: CameraSettings) -> None:
         self._name = shown_source(camera.source)
+        began_ns = time.monotonic_ns()
         # one decoder thread: each further one would hold back one more picture
         self._capture = cv2.VideoCapture(camera.url(), cv2.CAP_FFMPEG, [*_timeouts(camera), cv2.CAP_PROP_N_THREADS, 1])
         if not self._capture.isOpened():
-            raise SourceError(f"{self._name} {self._fault(camera)}")
+            waited_ms = (time.monotonic_ns() - began_ns) / 1e6
+            raise SourceError(f"{self._name} {self._fault(camera, waited_ms)}")
         self.fps = _fps(self._capture)
         self._clock = StreamClock(held_back=_codec(self._capture) in HELD_BACK)
         self._skip_backlog()
 
-    def _fault(self, camera: CameraSettings) -> str:
+    def _fault(self, camera: CameraSettings, waited_ms: float) -> str:
+        if waited_ms >= camera.open_timeout_ms:
+            return f"does not answer within {camera.open_timeout_ms} ms: is it switched on, is the address right?"
         if self._name.startswith("rtsp://"):
             return rtsp_fault(camera.source, camera.open_timeout_ms / 1000)
         return "cannot be opened: check address, username and password"

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 RTSP_PORT = 554
 MEANING = {
-    401: "refuses access (401): check username and password",
+    401: "refuses access (401): check username, password and path",
     403: "forbids access (403): check the user's rights in the camera",
     404: "has no such stream (404): check the path",
     453: "has not enough bandwidth (453): too many viewers?",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from services.line.runner import LineRunner, Report
@@ -58,11 +59,15 @@ def start_and_show(runner: LineRunner, stop: Stop) -> None:
     reports: list[Report] = []
     with console.status("starting …") as status:
         for reports in runner.wait_until_ready(READY_TIMEOUT_S):
-            waiting = [report.owner for report in reports if not report.answers]
-            status.update(f"starting … waiting for {', '.join(waiting)}" if waiting else "ready")
+            status.update("starting … " + ", ".join(waiting_for(report) for report in reports if not report.answers))
             if stop.requested:
                 return
     console.print(report_table(reports))
+
+
+def waiting_for(report: Report) -> str:
+    """A process that does not answer yet, with what it last complained of."""
+    return escape(f"{report.owner} ({report.detail})" if report.detail else report.owner)
 
 
 def report_table(reports: list[Report]) -> Table:
@@ -70,7 +75,7 @@ def report_table(reports: list[Report]) -> Table:
     table = Table("process", "pid", "state", "where / what hurts", title="sightline")
     for report in reports:
         colour = COLOURS.get(report.state, "white")
-        table.add_row(report.owner, str(report.pid or "-"), f"[{colour}]{report.state}[/]", report.detail)
+        table.add_row(report.owner, str(report.pid or "-"), f"[{colour}]{report.state}[/]", escape(report.detail))
     return table
 
 
@@ -86,4 +91,6 @@ def watch(runner: LineRunner, stop: Stop) -> None:
             if known.get(report.owner) != report.state:
                 known[report.owner] = report.state
                 clock = time.strftime("%H:%M:%S")
-                console.print(f"{clock} {report.owner} [{COLOURS.get(report.state)}]{report.state}[/] {report.detail}")
+                console.print(
+                    f"{clock} {report.owner} [{COLOURS.get(report.state)}]{report.state}[/] {escape(report.detail)}"
+                )

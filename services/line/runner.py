@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
 from msgspec import Struct
 
 from services.line.processes import Program, programs
@@ -43,6 +44,7 @@ class LineRunner:
         self._logs = settings.state / "logs"
         self._programs = programs(settings, self._line_file)
         self._pulses: dict[str, tuple[Pulse, float]] = {}
+        self._started_at = time.time()
 
     def __enter__(self) -> LineRunner:
         self._lock = lock_line(self._settings)
@@ -113,17 +115,20 @@ class LineRunner:
         pid = child.pid if child else 0
         pulse, heard_at = self._pulses.get(owner, (None, 0.0))
         if child is not None and child.state == "FATAL":
-            return Report(owner, "failed", pid, last_log_error(self._logs / f"{owner}.log"))
+            return Report(owner, "failed", pid, self._complaint(owner))
         if owner == "redis":
             listening = self._settings.embedded_redis_socket.exists() and pid > 0
             state = "ok" if listening else "starting"
             return Report(owner, state, pid, str(self._settings.embedded_redis_socket), answers=listening)
         if pulse is None or pulse.pid != pid:
-            return Report(owner, "starting", pid, last_log_error(self._logs / f"{owner}.log") if not pid else "")
+            return Report(owner, "starting", pid, self._complaint(owner))
         if time.monotonic() - heard_at > PULSE_LOST_S:
             return Report(owner, "silent", pid, f"no pulse for {time.monotonic() - heard_at:.0f} s")
         detail = pulse.last_error if pulse.state is State.DEGRADED else self._place(owner, pulse)
         return Report(owner, pulse.state.value, pid, detail, answers=True)
+
+    def _complaint(self, owner: str) -> str:
+        return last_log_error(self._logs / f"{owner}.log", self._started_at)
 
     def _place(self, owner: str, pulse: Pulse) -> str:
         if owner == "console":
@@ -177,16 +182,30 @@ def wait_for_predecessor(pid_file: Path) -> None:
         time.sleep(0.05)
 
 
-def last_log_error(log_file: Path) -> str:
-    """The newest error a process wrote into its log, or the log's last line."""
-    try:
-        lines = log_file.read_text(errors="replace").splitlines()[-50:]
-    except FileNotFoundError:
+def last_log_error(log_file: Path, since_at: float) -> str:
+    """The newest error a process has logged since then, or its last words when it died of something else."""
+    if not log_file.exists() or log_file.stat().st_mtime < since_at:
         return ""
+    lines = log_file.read_text(errors="replace").splitlines()[-50:]
     for line in reversed(lines):
-        if line.startswith("{") and '"error"' in line:
-            try:
-                return str(json.loads(line)["error"])
-            except (json.JSONDecodeError, KeyError):
-                continue
-    return lines[-1] if lines else ""
+        if line.startswith("{"):
+            entry = _log_entry(line)
+            if datetime.fromisoformat(entry.timestamp).timestamp() < since_at:
+                break
+            if entry.error:
+                return entry.error
+    return "" if not lines or lines[-1].startswith("{") else lines[-1]
+
+
+class LogEntry(Struct, frozen=True):
+    """What is read of a line of a service's log."""
+
+    timestamp: str = "1970-01-01T00:00:00Z"
+    error: str = ""
+
+
+def _log_entry(line: str) -> LogEntry:
+    try:
+        return msgspec.json.decode(line, type=LogEntry)
+    except msgspec.DecodeError:  # cut off, or somebody else's
+        return LogEntry()

@@ -44,7 +44,6 @@ class Numbering(Struct, frozen=True, array_like=True, tag="numbering"):
     camera: str
     series: str
     high: int
-    ahead: tuple[int, ...]
 
 
 class Missing(Struct, frozen=True, array_like=True, tag="missing"):

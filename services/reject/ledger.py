@@ -50,7 +50,7 @@ class OpenTicket(Struct):
 
 
 class Series(Struct):
-    """One unbroken numbering. All numbers up to ``high`` are in the books, and those of ``ahead`` above it."""
+    """One unbroken numbering. All numbers up to ``high`` are in the books, and above it the open ones of ``ahead``."""
 
     high: int
     ahead: set[int]
@@ -160,7 +160,7 @@ class Ledger:
     def _facts_of_series(self) -> Iterator[Fact]:
         for camera, kept in self._series.items():
             for name, series in kept.items():
-                yield Numbering(camera, name, series.high, tuple(sorted(series.ahead)))
+                yield Numbering(camera, name, series.high)
         for gap in self._gaps:
             yield Missing(gap.witness, gap.next_seq, gap.last_seq)
 
@@ -179,7 +179,7 @@ class Ledger:
         elif isinstance(fact, Settled):
             self._retrace_settled(fact.settlement)
         elif isinstance(fact, Numbering):
-            self._remember(fact.camera, fact.series, Series(fact.high, set(fact.ahead)))
+            self._remember(fact.camera, fact.series, Series(fact.high, set()))
         elif isinstance(fact, Missing):
             self._gaps.append(Gap(fact.witness, fact.first_seq, fact.last_seq))
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO
 
 from shared.errors import SourceError
+from shared.life import die_with_parent
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 SCRIPT = Path(__file__).with_name("rtsp_server.py")
@@ -88,12 +89,13 @@ def start_rtsp_server(
     user, password = login or ("", "")
     arguments = [SYSTEM_PYTHON, str(SCRIPT), "--width", str(width_px), "--height", str(height_px), "--fps", str(fps)]
     arguments += ["--port", str(port), "--path", path, "--user", user]
-    feeder = subprocess.Popen(frames, stdout=subprocess.PIPE) if frames else None
+    feeder = subprocess.Popen(frames, stdout=subprocess.PIPE, preexec_fn=die_with_parent) if frames else None
     process = subprocess.Popen(
         arguments,
         stdin=feeder.stdout if feeder else subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**_bare(), PASSWORD_VARIABLE: password},
+        preexec_fn=die_with_parent,
     )
     if feeder and feeder.stdout:
         feeder.stdout.close()  # the server's now: the feeder sees a broken pipe when the server ends

@@ -14,21 +14,20 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from shared.synth.conveyor import Conveyor, ConveyorSettings
-from shared.synth.parts import PARTS
 from shared.synth.samples import TRAIN_SURFACES, sample
 
 # Sides of the crops, px, drawn per batch; the batch shrinks as the crop grows, so that every step costs the same.
-CROP_SIZES_PX = (160, 192, 192, 224, 256, 320)
+CROP_SIZES_PX = (192, 224, 256, 320)
 REFERENCE_PX = 192  # the crop at which a batch has its nominal size
 DEFECTIVE_SHARE = 0.65  # of the pictures; the rest are good ones
 ZOOM_SHARE = 0.3  # of the pictures are cut from a larger rendering, so that parts leave the frame
 ZOOM = 1.5
 WORKER_NICENESS = 5
-BELT_SHARE = 0.4  # of the pictures show a part on a belt, as a camera above a line sees it
-BELT_SURFACES = tuple(name for name in TRAIN_SURFACES if name in PARTS)
+BELT_SHARE = 0.7  # of the pictures show a part on a belt, as a camera above a line sees it
+BELT_SURFACES = ("hex nut", "washer", "flange", "bracket")
 BELT_SEEDS = (10_000, 1_000_000)  # a demo's or a test's belt, with its small seed, is never trained on
 BELTS, PARTS_PER_BELT = 8, 40  # belts in use at a time; parts seen of each before the next one
-BELT_CROPS_PX = (190, 310)  # sides of the square cut around a part of 180 px
+BELT_CROPS_PX = (220, 260)  # sides of the square cut around a part of 180 px
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from tests.service_process import wait_for, write_line
 pytestmark = pytest.mark.process
 OWNER = "capture-cam1"
 MS = 1_000_000
+log = logging.getLogger(__name__)  # figures: pytest -o log_cli=true --log-cli-level=info
 EVERY_200_MS = {"kind": "every", "every_ms": 200}
 
 
@@ -40,14 +42,14 @@ class Line:
         self.live_in = buses["console"].subscriber("live", [OWNER], ["cam1"])
         self.triggers = buses["console"].trigger_client(OWNER)
 
-    def frame(self, timeout_s: float = 10) -> Received[Frame]:
+    def frame(self, timeout_s: float = 20) -> Received[Frame]:
         """The next frame."""
         received = self.frames_in.receive(round(timeout_s * 1000))
         assert received is not None, f"no frame within {timeout_s} s"
         assert isinstance(received.message, Frame)
         return received  # type: ignore[return-value]
 
-    def fresh_frame(self, timeout_s: float = 10) -> Received[Frame]:
+    def fresh_frame(self, timeout_s: float = 20) -> Received[Frame]:
         """A frame that is taken from now on."""
         now_ns = time.monotonic_ns()
         received = self.frame(timeout_s)
@@ -55,19 +57,19 @@ class Line:
             received = self.frame(timeout_s)
         return received
 
-    def ticket(self, timeout_s: float = 10) -> Ticket:
+    def ticket(self, timeout_s: float = 20) -> Ticket:
         """The next ticket."""
         received = self.tickets_in.receive(round(timeout_s * 1000))
         assert received is not None and isinstance(received.message, Ticket), f"no ticket within {timeout_s} s"
         return received.message
 
-    def verdict(self, timeout_s: float = 10) -> Verdict:
+    def verdict(self, timeout_s: float = 20) -> Verdict:
         """The next verdict."""
         received = self.verdicts_in.receive(round(timeout_s * 1000))
         assert received is not None and isinstance(received.message, Verdict), f"no verdict within {timeout_s} s"
         return received.message
 
-    def pulse_when(self, state: State, timeout_s: float = 15, error: str = "") -> Pulse:
+    def pulse_when(self, state: State, timeout_s: float = 20, error: str = "") -> Pulse:
         """The first pulse from now on in this state, with this in its last error."""
         deadline_s, pulse = time.monotonic() + timeout_s, None
         while time.monotonic() < deadline_s:
@@ -147,7 +149,8 @@ def test_capture_delivers_the_newest_picture_with_its_true_time_also_after_a_pau
     assert cv2.imdecode(np.asarray(live.arrays["jpeg"], np.uint8), cv2.IMREAD_COLOR).shape == (360, 640, 3)
     assert {"connected": "yes", "size": "640 x 360", "fps": "25", "source": camera.url}.items() <= pulse.detail.items()
     assert {"frames", "tickets", "reconnects"} <= pulse.counters.keys()
-    print(f"lags {lags_ms} ms, age {age_ms} ms")  # noqa: T201
+    log.info("capture_ns - made: %s ms", [round(lag_ms, 1) for lag_ms in lags_ms])
+    log.info("age at the receiver: %.0f ms", age_ms)
     assert min(lags_ms) >= -2 and max(lags_ms) < 250, lags_ms  # 40-80 on an idle machine
     assert age_ms < 600
 
@@ -196,7 +199,7 @@ def test_capture_is_back_within_3_s_of_a_camera_that_was_killed(tmp_path: Path) 
             line.fresh_frame()
             back_s = time.monotonic() - began_s
             assert line.pulse_when(State.OK).counters["reconnects"] == 1
-    print(f"back after {back_s:.2f} s")  # noqa: T201
+    log.info("back after %.2f s", back_s)
     assert back_s < 3
 
 
@@ -211,7 +214,7 @@ def test_capture_recovers_from_a_camera_that_stalls(tmp_path: Path) -> None:
             camera.process.send_signal(signal.SIGCONT)
             began_s = time.monotonic()
             line.fresh_frame()
-            print(f"back after {time.monotonic() - began_s:.2f} s")  # noqa: T201
+            log.info("back after %.2f s", time.monotonic() - began_s)
             line.pulse_when(State.OK)
 
 
@@ -220,20 +223,20 @@ def test_capture_finds_a_camera_that_comes_back_while_it_is_being_opened(tmp_pat
     port = free_port()
     file, settings = line_of(tmp_path, f"rtsp://127.0.0.1:{port}/line", open_timeout_ms=1000)
     with played_line(settings) as line, socket.create_server(("127.0.0.1", port)) as silent, capture(file):
-        silent.settimeout(10)
+        silent.settimeout(20)
         half_open, _ = silent.accept()  # capture is inside of its opening now
         silent.close()
         with half_open, rtsp_camera(port):
             began_s = time.monotonic()
             line.fresh_frame()
-            print(f"back after {time.monotonic() - began_s:.2f} s")  # noqa: T201
+            log.info("back after %.2f s", time.monotonic() - began_s)
 
 
 def test_capture_exits_0_on_sigterm_while_a_camera_keeps_it_waiting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         file, settings = line_of(tmp_path, f"rtsp://127.0.0.1:{silent.getsockname()[1]}/line", open_timeout_ms=30000)
         with capture(file) as process, played_line(settings) as line:
-            silent.settimeout(10)
+            silent.settimeout(20)
             with silent.accept()[0]:
                 line.pulse_when(State.STARTING)  # the pulse goes on while the opening waits
                 assert stop(process) == 0
@@ -244,7 +247,7 @@ def test_capture_that_hangs_in_its_camera_ends_and_works_when_started_again(tmp_
     os.mkfifo(film)  # opening it never returns: nobody writes
     file, settings = line_of(tmp_path, film, stall={"capture_s": 1})
     with capture(file) as process:
-        assert process.wait(15) == 1
+        assert process.wait(30) == 1
     log = (tmp_path / "capture.log").read_text()
     assert "driver hangs" in log and "open_source" in log  # the stacks
     film.unlink()
@@ -273,7 +276,7 @@ def test_capture_tells_a_wrong_path_from_a_wrong_password_and_never_shows_one(tm
         with capture(file, **chatty), played_line(settings) as line:
             missing = line.pulse_when(State.DEGRADED, error="has no such stream (404): check the path")
     said = (tmp_path / "capture.log").read_text() + repr((refused, good, missing))
-    assert "check username and password" in refused.last_error
+    assert "check username, password and path" in refused.last_error
     for secret in (SECRET, "p%40ss", "p@ss", "w%2F", "bob"):
         assert secret not in said
 
@@ -300,7 +303,7 @@ def test_capture_answers_triggers_when_busy_and_when_the_camera_is_away(tmp_path
                 good.ticket_id,
                 busy.ticket_id,
             )
-    print(f"answered within {answered_ms:.1f} ms")  # noqa: T201
+    log.info("answered within %.1f ms", answered_ms)
     assert received.message.ticket.id == good.ticket_id
     assert received.message.ticket.capture_ns >= began_ns
     assert made_ns(received.arrays["image"]) >= began_ns - 60 * MS  # the time a picture takes to be served

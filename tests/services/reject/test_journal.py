@@ -16,7 +16,7 @@ from shared.messages import Action, Defect, Outcome, Reason, Settlement, Ticket,
 
 TICKET = Ticket("cam1", "s", 7, "Teil é", "nut", 10**15, 1.7e9, 300.0)
 FACTS: list[Fact] = [
-    Numbering("cam1", "s", 6, (8, 9)),
+    Numbering("cam1", "s", 6),
     Missing(TICKET, 3, 5),
     Opened(TICKET, 10**15 + 1, in_order=False),
     Decided(Verdict(TICKET, Outcome.NG, "refine", Reason.DEFECT, 0.9, 0.5, (Defect((0, 1, 2, 3), 4, 5.0, 0.5),)), 77),
