@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Protocol, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.messages import LivePicture
-from shared.settings import LineSettings
-from shared.wire import Bus
 
 LONGEST_SIDE_PX = 640
 JPEG_QUALITY = 80
 
 
-class LivePublisher:
-    """Thins pictures out to each camera's ``live_hz``; what nobody will see is not encoded."""
+class Screens(Protocol):
+    """Whoever looks; ``shared.wire.Publisher`` on the live stream is the real one."""
 
-    def __init__(self, bus: Bus, settings: LineSettings) -> None:
-        self._publisher = bus.publisher("live")
-        self._period_ns = {name: round(1e9 / camera.live_hz) for name, camera in settings.cameras.items()}
+    def send(self, topic: str, message: LivePicture, arrays: Mapping[str, NDArray[np.generic]], /) -> None:
+        """Whoever listens gets it."""
+
+
+class LivePublisher:
+    """Thins pictures out to each camera's rate; what nobody will see is not encoded."""
+
+    def __init__(self, screens: Screens, live_hz: Mapping[str, float]) -> None:
+        self._screens = screens
+        self._period_ns = {camera: round(1e9 / hz) for camera, hz in live_hz.items()}
         self._due_ns: dict[str, int] = {}
 
     def show(self, picture: LivePicture, image: NDArray[np.uint8], now_ns: int) -> None:
-        """Publish (H, W, 3) uint8 BGR under its camera's name, when one is due."""
+        """Send (H, W, 3) uint8 BGR under its camera's name, when one is due."""
         if now_ns < self._due_ns.get(picture.camera, 0):
             return
         self._due_ns[picture.camera] = now_ns + self._period_ns[picture.camera]
-        self._publisher.send(picture.camera, picture, {"jpeg": small_jpeg(image)})
+        self._screens.send(picture.camera, picture, {"jpeg": small_jpeg(image)})
 
 
 def small_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from services.capture.capturer import Capturer, Outlets
 from services.capture.counter import Counter, boot_id
 from services.capture.reader import Reader, Report
 from shared.life import Heart, run_until_stopped, service
+from shared.live import LivePublisher
 from shared.messages import State
 from shared.settings import CameraSettings, LineSettings
 from shared.wire import Bus, TriggerServer
@@ -118,7 +119,7 @@ def main(settings: LineSettings, owner: str) -> None:
             bus.pusher("tickets", settings.owners("reject")),
             bus.pusher("frames", settings.owners("localize")),
             bus.pusher("verdicts", settings.owners("reject")),
-            bus.publisher("live"),
+            LivePublisher(bus.publisher("live"), {name: camera.live_hz}),
         )
         triggers = bus.trigger_server() if camera.trigger.kind == "message" else None
         capturer = Capturer(name, camera, counter, outlets, heart)

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.capture.region import Region, shrink
+from services.capture.region import Region
 from services.capture.shot import Image, Shot
 from services.capture.triggers import Trigger, build_trigger
 from shared.errors import PictureError
+from shared.live import LivePublisher
 from shared.messages import Frame, LivePicture, Outcome, Reason, Ticket, TriggerReply, Verdict
 from shared.settings import CameraSettings
 
-LIVE_WIDTH_PX = 640
-LIVE_JPEG_QUALITY = 75
 MAX_PART_ID = 200  # signs; it is stored with every event
 STAGE = "capture"
 
@@ -29,13 +27,6 @@ class Sink(Protocol):
 
     def send(self, message: msgspec.Struct, arrays: Mapping[str, NDArray[np.generic]] = ..., /) -> bool:
         """False when there is no room."""
-
-
-class Screen(Protocol):
-    """Where live pictures go; ``shared.wire.Publisher`` is the real one."""
-
-    def send(self, topic: str, message: msgspec.Struct, arrays: Mapping[str, NDArray[np.generic]] = ..., /) -> None:
-        """Whoever listens gets it."""
 
 
 class Numbers(Protocol):
@@ -61,7 +52,7 @@ class Outlets:
     tickets: Sink
     frames: Sink
     verdicts: Sink
-    live: Screen
+    live: LivePublisher
 
 
 class Capturer:
@@ -73,7 +64,6 @@ class Capturer:
         self._region = Region(camera.roi_px, camera.longest_side_px)
         self._trigger: Trigger = build_trigger(camera.trigger)
         self._awaiting: Ticket | None = None  # triggered, its picture is still to come
-        self._live_due_ns = 0
         self.fault = ""
 
     @property
@@ -97,7 +87,8 @@ class Capturer:
         if self._awaiting is not None and view.capture_ns >= self._awaiting.capture_ns:
             ticket, self._awaiting = self._awaiting, None
             self._send_frame(ticket, region)
-        self._show(view)
+        picture = LivePicture(self._name, "view", view.capture_ns, view.captured_at)
+        self._outlets.live.show(picture, view.image, view.capture_ns)
 
     def trigger(self, part_id: str, now_ns: int, now_at: float, connected: bool) -> TriggerReply:
         """A part is in view now: in the books at once, inspected in the next picture."""
@@ -124,11 +115,12 @@ class Capturer:
             self._send_unknown(ticket, reason)
 
     def _open_ticket(self, part_id: str, capture_ns: int, captured_at: float) -> Ticket:
+        seq = self._numbers.next()
         ticket = Ticket(
             camera=self._name,
             series=self._numbers.series,
-            seq=self._numbers.next(),
-            part_id=part_id,
+            seq=seq,
+            part_id=part_id or str(seq),  # a part without a name of its own is counted
             recipe=self._camera.recipe,
             capture_ns=capture_ns,
             captured_at=captured_at,
@@ -147,12 +139,3 @@ class Capturer:
         self._tally.count(reason.value)
         if not self._outlets.verdicts.send(Verdict(ticket, Outcome.UNKNOWN, STAGE, reason)):
             self._tally.count("verdicts_unsent")  # the ledger settles the part as late
-
-    def _show(self, view: Shot) -> None:
-        if view.capture_ns < self._live_due_ns:
-            return
-        self._live_due_ns = view.capture_ns + round(1e9 / self._camera.live_hz)
-        small = shrink(view.image, LIVE_WIDTH_PX) if view.image.shape[1] > LIVE_WIDTH_PX else view.image
-        _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, LIVE_JPEG_QUALITY])
-        picture = LivePicture(self._name, "view", view.capture_ns, view.captured_at)
-        self._outlets.live.send(self._name, picture, {"jpeg": np.asarray(jpeg, np.uint8).reshape(-1)})

@@ -25,7 +25,9 @@ class Localize:
         self._frames = bus.puller("frames")
         self._suspects = bus.pusher("suspects", settings.owners("refine"))
         self._verdicts = bus.pusher("verdicts", settings.owners("reject"))
-        self._live = LivePublisher(bus, settings)
+        self._live = LivePublisher(
+            bus.publisher("live"), {name: camera.live_hz for name, camera in settings.cameras.items()}
+        )
         self._heart = Heart(bus, owner)
 
     def turn(self) -> None:

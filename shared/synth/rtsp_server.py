@@ -86,7 +86,12 @@ def serve(arguments: argparse.Namespace) -> None:
     loop = GLib.MainLoop()
     if server.attach(None) == 0:
         sys.exit(f"rtsp_server: port {arguments.port} is taken")
-    threading.Thread(target=lambda: (feed.run(), GLib.idle_add(loop.quit)), daemon=True).start()
+
+    def feed_until_the_end() -> None:
+        feed.run()
+        GLib.idle_add(loop.quit)
+
+    threading.Thread(target=feed_until_the_end, daemon=True).start()
     GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGTERM, loop.quit)
     sys.stdout.write(f"rtsp://127.0.0.1:{server.get_bound_port()}{arguments.path}\n")
     sys.stdout.flush()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from services.capture.capturer import Capturer, Outlets
 from services.capture.shot import Shot
+from shared.live import LivePublisher
 from shared.messages import Frame, LivePicture, Outcome, Reason, Ticket, Verdict
 from shared.settings import CameraSettings
 
@@ -63,7 +64,9 @@ class Station:
         self.frames, self.screen, self.tally = Stream(self.log, room), Screen(), Tally()
         trigger = {"kind": kind, "every_ms": 100}
         settings = CameraSettings.model_validate({"source": "usb:0", "recipe": "nut", "trigger": trigger, **camera})
-        outlets = Outlets(Stream(self.log), self.frames, Stream(self.log), self.screen)
+        outlets = Outlets(
+            Stream(self.log), self.frames, Stream(self.log), LivePublisher(self.screen, {"cam1": settings.live_hz})
+        )
         self.capturer = Capturer("cam1", settings, Numbers(), outlets, self.tally)
 
     def look(self, time_ns: int, width_px: int = 64) -> None:
@@ -79,7 +82,7 @@ def test_capturer_sends_the_ticket_before_its_frame() -> None:
     station = Station(travel_ms=700)
     station.look(5 * S)
     ticket, frame = station.log
-    assert ticket == Ticket("cam1", "s", 1, "", "nut", 5 * S, 5.0, 700)
+    assert ticket == Ticket("cam1", "s", 1, "1", "nut", 5 * S, 5.0, 700)  # a part without a name is counted
     assert frame == Frame(ticket)
     assert station.frames.arrays[0]["image"].shape == (48, 64, 3)
 
