@@ -36,6 +36,7 @@ from shared.wire import Bus, Receiver
 CAMERA, RECIPE = "cam1", "part"
 ROI_SIDE_PX = 240  # holds one part, wherever the nearest frame caught it, and not its neighbours
 TRAVEL_MS = 1500
+THRESHOLD = 0.3  # between the good and the bad washers of belts 101-104, which the demo does not show by itself
 FILM_S = 120  # length of the conveyor film, which is shown again and again when there is no RTSP server
 SETTLE_S = TRAVEL_MS / 1000 + 3
 app = typer.Typer()
@@ -49,7 +50,7 @@ def demo_command(
         Path | None, typer.Option("--json", help="with --seconds: judge the run, write it there")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="another belt, other parts")] = 1,
-    surface: Annotated[str, typer.Option(help="what runs on the belt")] = "gear",
+    surface: Annotated[str, typer.Option(help="what runs on the belt")] = "washer",
 ) -> None:
     """Run a whole line on a synthetic conveyor, over live RTSP where the server is installed."""
     if json_file and seconds is None:
@@ -129,7 +130,7 @@ def prepare_line(demo: Demo, url: str | None) -> tuple[LineSettings, Path]:
                 "travel_ms": TRAVEL_MS,
             }
         },
-        "recipes": {RECIPE: {"object": demo.surface, "mm_per_px": 0.1}},
+        "recipes": {RECIPE: {"object": demo.surface, "threshold": THRESHOLD, "mm_per_px": 0.1}},
         "reject": {"publish": f"tcp://127.0.0.1:{free_port(8699)}"},
         "console": {"port": free_port(8600)},
     }
