@@ -36,7 +36,7 @@ from shared.wire import Bus, Receiver
 CAMERA, RECIPE = "cam1", "part"
 ROI_SIDE_PX = 240  # holds one part, wherever the nearest frame caught it, and not its neighbours
 TRAVEL_MS = 1500
-THRESHOLD = 0.3  # between the good and the bad washers of belts 101-104, which the demo does not show by itself
+THRESHOLD = 0.3  # between the good (at most 0.14) and the bad washers of belts 101-104, other parts than the demo shows
 FILM_S = 120  # length of the conveyor film, which is shown again and again when there is no RTSP server
 SETTLE_S = TRAVEL_MS / 1000 + 3
 app = typer.Typer()
