@@ -48,6 +48,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def private_surroundings(home: Path) -> Path:
+    """One line for all tests of this file: their sockets lie in the same folder."""
+    return home
+
+
 @pytest.fixture(scope="module")
 def line_file(home: Path) -> Path:
     """A camera that shows a good and a bad part in turn, four parts a second."""
