@@ -13,6 +13,23 @@ from hypothesis import settings
 settings.register_profile("house", max_examples=25, deadline=None)  # a busy machine is no failure
 settings.load_profile("house")
 
+TORCH_TESTS = (Path(__file__).parent / "shared/vision", Path(__file__).parent / "services/lab/test_inspect.py")
+
+
+def needs_torch(path: Path) -> bool:
+    return any(path.is_relative_to(place) for place in TORCH_TESTS)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Importing torch takes seconds that a run without the model layer need not spend."""
+    return True if "not model" in config.option.markexpr and needs_torch(collection_path) else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whatever needs torch belongs to the model layer."""
+    if needs_torch(item.path):
+        item.add_marker("model")
+
 
 @pytest.fixture(autouse=True)
 def private_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
