@@ -38,7 +38,7 @@ ROI_SIDE_PX = 240  # holds one part, wherever the nearest frame caught it, and n
 TRAVEL_MS = 1500
 THRESHOLD = 0.3  # between the good (at most 0.14) and the bad washers of belts 101-104, other parts than the demo shows
 FILM_S = 120  # length of the conveyor film, which is shown again and again when there is no RTSP server
-SETTLE_S = TRAVEL_MS / 1000 + 3
+SETTLE_S = TRAVEL_MS / 1000 + 5  # a camera may find its film three seconds late
 app = typer.Typer()
 console = Console()
 
@@ -118,7 +118,7 @@ def prepare_line(demo: Demo, url: str | None) -> tuple[LineSettings, Path]:
         "cameras": {
             CAMERA: {
                 "source": url or str(state / "conveyor.avi"),
-                "loop": url is None,
+                "loop": demo.seconds is None,  # a judged film ends, so that its last parts can be settled
                 "recipe": RECIPE,
                 "roi_px": [
                     (belt.width_px - ROI_SIDE_PX) // 2,
@@ -168,7 +168,7 @@ def show_film(command: Sequence[str], film: Path, seconds: float) -> float:
     """Render the conveyor and put it where the camera has been looking; its first moment, CLOCK_MONOTONIC seconds."""
     rendering = film.with_name("rendering.avi")
     with console.status("rendering the conveyor film …"):
-        subprocess.run([*command, "--video", str(rendering), "--seconds", str(seconds + SETTLE_S)], check=True)
+        subprocess.run([*command, "--video", str(rendering), "--seconds", str(seconds)], check=True)
     rendering.rename(film)
     return time.monotonic()
 
