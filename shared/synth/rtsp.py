@@ -89,13 +89,19 @@ def start_rtsp_server(
     user, password = login or ("", "")
     arguments = [SYSTEM_PYTHON, str(SCRIPT), "--width", str(width_px), "--height", str(height_px), "--fps", str(fps)]
     arguments += ["--port", str(port), "--path", path, "--user", user]
-    feeder = subprocess.Popen(frames, stdout=subprocess.PIPE, preexec_fn=die_with_parent) if frames else None
+    # Sessions of their own: Ctrl-C in the terminal is for the caller, who stops both in order.
+    feeder = (
+        subprocess.Popen(frames, stdout=subprocess.PIPE, preexec_fn=die_with_parent, start_new_session=True)
+        if frames
+        else None
+    )
     process = subprocess.Popen(
         arguments,
         stdin=feeder.stdout if feeder else subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**_bare(), PASSWORD_VARIABLE: password},
         preexec_fn=die_with_parent,
+        start_new_session=True,
     )
     if feeder and feeder.stdout:
         feeder.stdout.close()  # the server's now: the feeder sees a broken pipe when the server ends
