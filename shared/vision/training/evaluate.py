@@ -1,6 +1,6 @@
-"""How good `mini`'s rough map is on surfaces left out of its training: DIR with weights -> metrics, beside a baseline.
+"""How good a rough map is on surfaces left out of mini's training: weights -> metrics, beside a baseline.
 
-    python -m shared.vision.training.evaluate DIR [--count 200]
+    python -m shared.vision.training.evaluate mini [--count 200]
 
 Pixel metrics are over all pixels of all pictures together, picture metrics over `picture_score`.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from shared.synth.samples import HELD_OUT_SURFACES, Sample, sample
+from shared.vision.bundles import load_bundle
 from shared.vision.clip import ClipEncoder
 from shared.vision.metrics import detection
 from shared.vision.prompts import text_features
@@ -94,16 +95,26 @@ def evaluate(encoder: ClipEncoder, umci: Umci, count: int, seed: int = 0) -> lis
     return rows
 
 
+def read_models(name: str) -> tuple[ClipEncoder, Umci]:
+    """A folder that `shared.vision.training.train` wrote, or a bundle ("mini", "path:DIR")."""
+    if (Path(name) / "clip.json").is_file():
+        return load_models(Path(name))
+    bundle = load_bundle(name, parts={"clip", "umci"})
+    assert bundle.umci is not None
+    return ClipEncoder(bundle.manifest.clip, bundle.clip), bundle.umci
+
+
 def main() -> None:
-    """Measure the weights in a folder and write metrics.json beside them."""
+    """Measure and print; a training folder gets its metrics.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder with clip.safetensors and umci.safetensors")
+    parser.add_argument("weights", help='a bundle ("mini", "path:DIR") or a training\'s folder')
     parser.add_argument("--count", type=int, default=200, help="pictures, half of them defective")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    rows = evaluate(*load_models(given.folder), count=given.count)
-    (given.folder / METRICS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+    rows = evaluate(*read_models(given.weights), count=given.count)
+    if Path(given.weights).is_dir():
+        (Path(given.weights) / METRICS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
     for row in rows:
         Console().print("  ".join(f"{key} {v:.3f}" if isinstance(v, float) else f"{v:<14}" for key, v in row.items()))
 
