@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.lab.overlay import draw_overlay
-from services.lab.pictures import find_pictures, read_picture
 from shared.errors import PictureError
 from shared.measures import measure
 from shared.messages import Defect
+from shared.pictures import find_pictures, read_picture
 from shared.settings import RecipeSettings
 from shared.vision.bundles import load_bundle
 from shared.vision.inspector import Inspector, Refinement

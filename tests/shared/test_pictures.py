@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from services.lab.pictures import find_pictures, read_picture
 from shared.errors import PictureError
+from shared.pictures import find_pictures, read_picture
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [40, 50, 60], [70, 80, 90]]], np.uint8)
 PICTURE = np.kron(COLOURS, np.ones((16, 16, 1), np.uint8))  # (32, 48, 3), upper left blue

@@ -1,0 +1,44 @@
+"""`sightline bench ...`: speed beside a named baseline, in the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from services.lab.bench_wire import Transport, bench_wire, table
+
+app = typer.Typer(help="Measure speed, beside a named baseline in the same run.")
+console = Console()
+
+
+@app.callback()
+def bench() -> None:
+    """Measure speed, beside a named baseline in the same run."""
+
+
+@app.command()
+def wire(
+    seconds: Annotated[float, typer.Option(min=4)] = 60,
+    rate_hz: Annotated[float, typer.Option(min=1, max=200)] = 30,
+    size_px: Annotated[int, typer.Option(min=16, max=4096)] = 1024,
+    transport: Transport = "ipc",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
+) -> None:
+    """Transport overhead from capture to verdict at a no-op model, beside imagezmq's REQ/REP in the same run."""
+    with Progress(auto_refresh=False, transient=True) as progress:  # a refreshing thread would disturb the measurement
+        task = progress.add_task("measuring")
+        report = bench_wire(
+            seconds,
+            rate_hz,
+            size_px,
+            transport,
+            lambda done, of: progress.update(task, completed=done, total=of, refresh=True),
+        )
+    if json_file:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    console.print(table(report))
