@@ -29,6 +29,10 @@ class PictureError(SightlineError):
     """A picture file cannot be read as a picture."""
 
 
+class DatasetError(SightlineError):
+    """A data set's folder, masks or lists are not as they must be."""
+
+
 class AlreadyRunningError(SightlineError):
     """The same line is already running on this machine."""
 
