@@ -20,8 +20,17 @@ class MeasuredMask(Protocol):
     def confidence(self) -> float: ...
 
 
-def measure(mask: MeasuredMask, mm_per_px: float | None) -> Defect:
-    """``mm_per_px`` None: no millimetres."""
+class Name(Protocol):
+    """What a defect is called, and how sure that is, 0..1."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def confidence(self) -> float: ...
+
+
+def measure(mask: MeasuredMask, mm_per_px: float | None, name: Name | None = None) -> Defect:
+    """``mm_per_px`` None: no millimetres; ``name`` None: nobody asked for one."""
     return Defect(
         box_px=mask.box_px,
         area_px=mask.area_px,
@@ -29,4 +38,6 @@ def measure(mask: MeasuredMask, mm_per_px: float | None) -> Defect:
         confidence=mask.confidence,
         area_mm2=None if mm_per_px is None else mask.area_px * mm_per_px**2,
         length_mm=None if mm_per_px is None else mask.length_px * mm_per_px,
+        name="" if name is None else name.text,
+        name_confidence=None if name is None else name.confidence,
     )

@@ -74,7 +74,8 @@ class Defect(Struct, frozen=True, tag="defect"):
     confidence: float
     area_mm2: float | None = None
     length_mm: float | None = None
-    name: str = ""
+    name: str = ""  # one of the recipe's phrases or "other"; "" when nobody asked
+    name_confidence: float | None = None  # 0..1
 
 
 class Frame(Struct, frozen=True, tag="frame"):

@@ -24,10 +24,14 @@ from pydantic_settings import SettingsError as VariableError
 
 from shared.errors import SettingsError
 from shared.streams import EVERY_SERVICE, STREAMS
+from shared.vision.catalogue import BUNDLES_VARIABLE
 
 PREFIX = "SIGHTLINE_"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 Name = Annotated[str, Field(pattern=NAME)]
+Precision = Literal["float32", "bf16", "fp16"]
+RefinerName = Literal["mmr", "cascade", "none"]
+Phrase = Annotated[str, Field(min_length=1, max_length=100)]
 ANY_NAME = ("any name",)
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 
@@ -113,6 +117,13 @@ class RecipeSettings(Section):
         None, gt=0, lt=1, description="refined map above this = defect pixels; none: the threshold of the score"
     )
     min_defect_px: int = Field(20, ge=1, description="smaller areas are no defect")
+    refiner: RefinerName = Field(
+        "mmr", description="how SAM is asked: mmr (ClipSAM), cascade (PPG + CPS); none: the areas of the rough map"
+    )
+    defects: tuple[Phrase, ...] = Field(
+        (), max_length=50, description='defects to name, in words: ["scratch", "missing screw"]; none: no names'
+    )
+    name_floor: float = Field(0.5, ge=0, le=1, description='a name less likely than this becomes "other"')
     mm_per_px: float | None = Field(None, gt=0, description="size of a pixel at the part, of the picture as inspected")
     fail_safe: Literal["reject", "pass", "stop"] = Field("reject", description="what an UNKNOWN part gets")
 
@@ -186,8 +197,9 @@ class LineSettings(BaseSettings):
     line: Name = Field(description="the line's name, in every key of Redis and every signal")
     cameras: dict[Name, CameraSettings] = Field(min_length=1, description="name -> one imaging station")
     recipes: dict[Name, RecipeSettings] = Field(min_length=1, description="name -> how one product is inspected")
-    bundle: str = Field("mini", description="model weights: a name, or path:FOLDER")
+    bundle: str = Field("mini", description="model weights: mini, vitb, vitl-vith, or path:FOLDER")
     device: str = Field("cpu", description="cpu or cuda")
+    precision: Precision = Field("float32", description="of the image encoders")
     redis_url: SecretStr | None = Field(None, description="none: `sightline up` starts a Redis of its own")
     state_dir: Path | None = Field(None, description="counters, spool, Redis files; none: the user's state folder")
     keep_days: float = Field(30, gt=0, description="events and counters are kept this long")
@@ -328,7 +340,7 @@ def load_line(path: Path) -> LineSettings:
     """
     values = _read_yaml(path)
     for variable in sorted(os.environ):
-        if variable.startswith(PREFIX):
+        if variable.startswith(PREFIX) and variable != BUNDLES_VARIABLE:  # a place on this machine, not of this line
             _check_variable(variable)
     try:
         return LineSettings(**values)

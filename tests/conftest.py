@@ -13,7 +13,13 @@ from hypothesis import settings
 settings.register_profile("house", max_examples=25, deadline=None)  # a busy machine is no failure
 settings.load_profile("house")
 
-TORCH_TESTS = (Path(__file__).parent / "shared/vision", Path(__file__).parent / "services/lab/test_inspect.py")
+TORCH_TESTS = (
+    Path(__file__).parent / "shared/vision",
+    Path(__file__).parent / "services/lab/test_bench_metrics.py",
+    Path(__file__).parent / "services/lab/test_evaluation.py",
+    Path(__file__).parent / "services/lab/test_inspect.py",
+    Path(__file__).parent / "services/lab/test_weights.py",
+)
 
 
 def needs_torch(path: Path) -> bool:
@@ -39,4 +45,6 @@ def private_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sl-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
+        monkeypatch.setenv("XDG_CACHE_HOME", f"{folder}/cache")
+        monkeypatch.setenv("XDG_DATA_HOME", f"{folder}/data")
         yield Path(folder)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from services.lab.commands import bench, inspect
+from services.lab.commands import bench, evaluate, inspect, train, weights
 
 app = typer.Typer()
 app.add_typer(inspect.app)
+app.add_typer(evaluate.app)
+app.add_typer(train.app)
 app.add_typer(bench.app, name="bench")
+app.add_typer(weights.app, name="weights")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shared.overlay import draw_heat, draw_outlines
 
 SHORTEST_SIDE_PX = 480  # smaller pictures are enlarged, so that the text can be read
+LONGEST_SIDE_PX = 2400  # larger ones are shrunk, so that they open quickly
 BAND_PX = 34
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GREEN, RED, WHITE, BLACK = (80, 160, 60), (50, 50, 220), (255, 255, 255), (0, 0, 0)
@@ -22,26 +23,35 @@ Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 px
 def draw_overlay(
     image: Image,
     anomaly_map: NDArray[np.float32],
-    marks: Sequence[tuple[NDArray[np.bool_], str]],
+    marks: Iterable[tuple[NDArray[np.bool_], str]],
     *,
     headline: str,
     good: bool,
 ) -> Image:
     """Picture (H, W, 3) uint8 BGR, map (h, w) 0..1, masks (H, W) with their size in words -> the picture to show."""
-    scale = max(1.0, SHORTEST_SIDE_PX / min(image.shape[:2]))
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-    masks = [mask.astype(np.uint8) for mask, _ in marks]
-    canvas = draw_outlines(draw_heat(canvas, (anomaly_map * 255).astype(np.uint8)), masks)
-    outlines = [_box(mask, scale) for mask in masks]
+    scale = min(max(1.0, SHORTEST_SIDE_PX / min(image.shape[:2])), LONGEST_SIDE_PX / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    canvas = np.asarray(cv2.resize(image, size, interpolation=_interpolation(scale)), dtype=np.uint8)
+    drawn = [(_scaled(mask, size, scale), words) for mask, words in marks]
+    canvas = draw_outlines(draw_heat(canvas, (anomaly_map * 255).astype(np.uint8)), [mask for mask, _ in drawn])
     written: list[Rectangle] = []
-    for box, (_, words) in zip(outlines, marks, strict=True):
-        _label(canvas, box, words, written)
+    for mask, words in drawn:
+        _label(canvas, _box(mask), words, written)
     return _with_band(canvas, headline, GREEN if good else RED)
 
 
-def _box(mask: Image, scale: float) -> Rectangle:
-    x, y, width, height = (round(side * scale) for side in cv2.boundingRect(mask))
+def _interpolation(scale: float) -> int:
+    return cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+
+
+def _scaled(mask: NDArray[np.bool_], size: tuple[int, int], scale: float) -> Image:
+    """The mask at the canvas' size, 0 | 1; a pixel of it stays a pixel, however much the picture is shrunk."""
+    wide = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=_interpolation(scale))
+    return np.asarray(wide > (0 if scale < 1 else 127), dtype=np.uint8)
+
+
+def _box(mask: Image) -> Rectangle:
+    x, y, width, height = cv2.boundingRect(mask)
     return x, y, x + width, y + height
 
 

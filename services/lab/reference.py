@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from shared.messages import Defect, TriggerReply
 from shared.settings import PREFIX, LineSettings
 from shared.streams import STREAMS, Stream
+from shared.vision.catalogue import BUNDLES_VARIABLE
 
 DOCS = Path(__file__).parents[2] / "docs"
 KINDS = {
@@ -45,6 +46,8 @@ Check a file with `sightline up --check line.yaml`.
 
 A variable of the environment overrides the file: `{PREFIX}` and the setting in capitals, two underscores for each dot.
 `console.port` is `{PREFIX}CONSOLE__PORT`; the password of `cam1` is `{PREFIX}CAMERAS__CAM1__PASSWORD`.
+`{BUNDLES_VARIABLE}` is no setting of a line: it names the folder of the fetched model bundles,
+`~/.local/share/sightline/bundles` without it.
 
 | setting | kind | default | meaning |
 |---|---|---|---|

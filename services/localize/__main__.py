@@ -75,7 +75,9 @@ class Localize:
 
 def main(settings: LineSettings, owner: str) -> None:
     """Load CLIP and UMCI, warm up every recipe, then serve."""
-    inspector = Inspector(load_bundle(settings.bundle, parts={"clip", "umci"}), device=settings.device)
+    inspector = Inspector(
+        load_bundle(settings.bundle, parts={"clip", "umci"}), device=settings.device, precision=settings.precision
+    )
     for recipe in settings.recipes.values():
         inspector.warm_up(recipe.object)
     with Bus(settings, owner) as bus:

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from services.refine.refiner import Refiner
+from services.refine.refiner import Refiner, needed_parts
+from shared.errors import BundleError
 from shared.life import Heart, run_until_stopped, service
 from shared.messages import Outcome, Suspect
 from shared.settings import LineSettings
@@ -47,9 +48,14 @@ class Refine:
 
 
 def main(settings: LineSettings, owner: str) -> None:
-    """Load SAM, warm it up, then serve."""
-    inspector = Inspector(load_bundle(settings.bundle, parts={"sam"}), device=settings.device)
-    inspector.warm_up()
+    """Load SAM, and CLIP where a recipe names defects, warm them up, then serve."""
+    parts = needed_parts(settings.recipes.values())
+    bundle = load_bundle(settings.bundle, parts=parts)
+    if bundle.manifest.sam is None and "sam" in parts:
+        raise BundleError(f'bundle "{settings.bundle}" has no SAM: set refiner to "none" in every recipe, or change it')
+    inspector = Inspector(bundle, device=settings.device, precision=settings.precision)
+    for recipe in settings.recipes.values():
+        inspector.warm_up(recipe.object, recipe.defects)
     with Bus(settings, owner) as bus:
         process = Refine(bus, owner, settings, Refiner(inspector, settings.recipes))
         run_until_stopped(process.turn, settings.stall.model_s)

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.errors import BundleError
+from shared.settings import Precision
+from shared.vision.pixels import DTYPES, resized_rgb
 
 # OpenAI CLIP's own picture statistics (open_clip.constants), RGB.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -200,6 +202,17 @@ def build_clip(config: ClipConfig) -> nn.Module:
     return cast(nn.Module, clip)
 
 
+def value_attention(block: Any, tokens: Tensor) -> Tensor:
+    """One open_clip block's attention with its values as queries and keys too: (B, N, C) -> (B, N, C)."""
+    attention = block.attn
+    width = tokens.shape[-1]
+    weight, bias = attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
+    values = F.linear(block.ln_1(tokens), weight, bias)
+    heads = values.view(*values.shape[:-1], attention.num_heads, -1).transpose(1, 2)  # (B, heads, N, C / heads)
+    mixed = F.scaled_dot_product_attention(heads, heads, heads).transpose(1, 2).flatten(2)
+    return cast(Tensor, block.ls_1(attention.out_proj(mixed)))
+
+
 @cache
 def _tokenizer(context_length: int) -> SimpleTokenizer:
     return SimpleTokenizer(context_length=context_length)
@@ -217,6 +230,11 @@ class ClipEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 
+    def set_precision(self, precision: Precision) -> ClipEncoder:
+        """Run the image tower in this precision; texts stay float32, they are computed once. Returns itself."""
+        self.clip.visual.to(DTYPES[precision])
+        return self
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -228,10 +246,7 @@ class ClipEncoder(nn.Module):
 
     def preprocess(self, image_bgr: NDArray[np.uint8], size_px: int) -> Tensor:
         """(H, W, 3) uint8 BGR -> (1, 3, S, S) float, normalised; stretched to the square by antialiased bicubic."""
-        rgb = torch.from_numpy(np.ascontiguousarray(image_bgr[:, :, ::-1])).permute(2, 0, 1)[None].to(self.device)
-        if rgb.shape[-2:] != (size_px, size_px):
-            rgb = F.interpolate(rgb, (size_px, size_px), mode="bicubic", antialias=True)
-        return self.normalise(rgb)
+        return self.normalise(resized_rgb(image_bgr, (size_px, size_px), "bicubic", self.device))
 
     def stages(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) normalised -> (B, h, w, C) tokens of each chosen block, in one pass that ends at the last one.
@@ -250,6 +265,27 @@ class ClipEncoder(nn.Module):
         visual = self.clip.visual
         return self._stages(images, blocks, stem), visual.ln_post(x[:, 0]) @ visual.proj
 
+    def dense(self, images: Tensor, blocks: int) -> Tensor:
+        """(B, 3, H, W) normalised -> (B, h, w, Ct) patch features in the space shared with the texts, without training.
+
+        Value-value attention in the last ``blocks`` blocks (CLIP Surgery, arXiv 2304.05653, section 3.2; DPAM of
+        AnomalyCLIP, arXiv 2310.18961): a second path adds each block's attention of values among themselves and
+        leaves the feed-forward layers out; the blocks' inputs come from the ordinary path, computed once.
+        """
+        x, _ = self._embed(images)
+        visual, layers = self.clip.visual, self.config.vision.layers
+        first = layers - blocks  # 0-based number of the first block with a second path
+        inner = list(range(max(first - 1, 0), layers - 1))  # outputs of these blocks are inputs of the next
+        inputs = [] if first else [x]
+        if inner:
+            inputs += visual.transformer.forward_intermediates(x, indices=inner, stop_early=True)[1]
+        second = inputs[0]
+        for block, given in zip(visual.transformer.resblocks[first:], inputs, strict=True):
+            second = second + value_attention(block, given)
+        rows, columns = (side // self.config.vision.patch_size for side in images.shape[-2:])
+        features = visual.ln_post(second[:, 1:]) @ visual.proj
+        return cast(Tensor, features.reshape(len(features), rows, columns, -1))
+
     def encode_text(self, sentences: list[str]) -> Tensor:
         """N sentences -> (N, Ct) features, not normalised."""
         return cast(Tensor, self.clip.encode_text(self._tokenize(sentences).to(self.device)))
@@ -257,6 +293,7 @@ class ClipEncoder(nn.Module):
     def _embed(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """(B, 3, H, W) -> tokens into the first block (B, 1 + h*w, C); the stem's features at strides 4 and 8."""
         visual, patch_px = self.clip.visual, self.config.vision.patch_size
+        images = images.to(visual.class_embedding.dtype)
         if images.shape[-2] % patch_px or images.shape[-1] % patch_px:
             raise ValueError(f"pictures are {tuple(images.shape[-2:])} px, not multiples of the patch ({patch_px} px)")
         if self.config.stem == "conv":

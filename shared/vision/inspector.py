@@ -5,9 +5,9 @@ What is evaluated is what runs. Only numpy goes in and out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -16,22 +16,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.errors import BundleError
+from shared.settings import Precision, RefinerName
+from shared.vision.automatic import AutomaticConfig, automatic_map
 from shared.vision.bundles import Bundle
+from shared.vision.cascade import CascadeConfig, cascade, cascade_prompts
 from shared.vision.clip import ClipEncoder
-from shared.vision.mmr import Defect, MmrConfig, find_defects, refine_map
-from shared.vision.prompts import text_features
-from shared.vision.regions import find_areas
+from shared.vision.crops import CropConfig, masked_crop
+from shared.vision.mmr import Defect, MmrConfig, find_defects, fuse, mmr_prompts
+from shared.vision.naming import Name, name_defects
+from shared.vision.regions import Area, find_areas
 from shared.vision.sam import SamSession
 from shared.vision.scores import picture_score
+from shared.vision.text_cache import TextCache
+from shared.vision.training_free import TrainingFreeConfig, training_free_map
+from shared.vision.umci import ABNORMAL, NORMAL
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
+Map = NDArray[np.float32]  # (h, w) 0..1
+Part = TypeVar("Part")
+
+# SAM decides at a quarter of its 1024 px canvas: larger pictures are refined in a frame of this longest side, and only
+# the final map is enlarged.
+FRAME_PX = 1024
+
+
+@dataclass(frozen=True)
+class InspectorConfig:
+    """Every constant of the method that is not part of the weights."""
+
+    mmr: MmrConfig = field(default_factory=MmrConfig)
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    training_free: TrainingFreeConfig = field(default_factory=TrainingFreeConfig)
+    automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
+    crops: CropConfig = field(default_factory=CropConfig)
 
 
 @dataclass(frozen=True)
 class Localization:
     """What stage one says of a picture."""
 
-    anomaly_map: NDArray[np.float32]  # (S, S) 0..1 over the whole picture; S = the bundle's image_size_px
+    anomaly_map: Map  # (S, S) over the whole picture; S = the bundle's image_size_px
     score: float  # 0..1, of the map alone
 
 
@@ -39,66 +63,200 @@ class Localization:
 class Refinement:
     """What stage two says of a picture."""
 
-    anomaly_map: NDArray[np.float32]  # (H, W) 0..1 at the picture's size
+    anomaly_map: Map  # (H, W) at the picture's size
     score: float  # 0..1, of the map alone
     defects: tuple[Defect, ...]  # largest first
+
+
+class Masked(Protocol):
+    """A mask (H, W) and its box, x0, y0, x1, y1 px, end-exclusive."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]: ...
+    @property
+    def box_px(self) -> tuple[int, int, int, int]: ...
 
 
 class Inspector:
     """Holds a bundle's models on one device; built without SAM it can localize, without CLIP it can refine."""
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", mmr: MmrConfig | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        config: InspectorConfig | None = None,
+    ) -> None:
+        """``precision`` is that of the two image encoders; texts, heads and masks stay float32."""
         self.bundle_version = bundle.version
         self.default_threshold = bundle.manifest.default_threshold
+        self.config = config or InspectorConfig()
+        self._manifest = bundle.manifest
         self._image_size_px = bundle.manifest.image_size_px
-        self._mmr = mmr or MmrConfig()
-        clip = bundle.clip
-        self._clip = ClipEncoder(bundle.manifest.clip, clip).to(device).eval() if clip is not None else None
         self._umci = bundle.umci.to(device).eval() if bundle.umci is not None else None
-        self._sam = SamSession(bundle.sam, device=device) if bundle.sam is not None else None
-        self._texts: dict[str, Tensor] = {}  # object name -> (1, 2, Ct)
+        self._sam = SamSession(bundle.sam, device=device, precision=precision) if bundle.sam is not None else None
+        self._clip: ClipEncoder | None = None
+        if bundle.clip is not None:
+            clip = ClipEncoder(bundle.manifest.clip, bundle.clip).to(device).eval()
+            self._clip = clip.set_precision(precision)
+            weights = bundle.manifest.files.get("clip.safetensors")  # a bundle made in memory has no files
+            self._texts = TextCache(clip.encode_text, None if weights is None else weights.sha256)
 
-    def warm_up(self, object_name: str = "object") -> None:
-        """Run each stage that is loaded once, so that the first part is not late: allocations, kernels, the text."""
+    def warm_up(self, object_name: str = "object", phrases: Sequence[str] = ()) -> None:
+        """Run each stage that is loaded once, so that the first part is not late: allocations, kernels, the texts."""
         side_px = self._image_size_px
         picture = np.zeros((side_px, side_px, 3), dtype=np.uint8)
-        if self._clip is not None:
+        spot = np.zeros((side_px, side_px), dtype=np.float32)
+        spot[side_px // 4 : side_px // 2, side_px // 4 : side_px // 2] = 1.0
+        if self._clip is not None and (self._umci is not None or self._manifest.umci is None):
             self.localize(picture, object_name)
         if self._sam is not None:
-            spot = np.zeros((side_px, side_px), dtype=np.float32)
-            spot[side_px // 4 : side_px // 2, side_px // 4 : side_px // 2] = 1.0
             self.refine(picture, spot, threshold=0.5, min_area_px=1)
+        if self._clip is not None and phrases:
+            self.name(picture, find_defects(spot, threshold=0.5, min_area_px=1), object_name, phrases, floor=0.0)
 
-    @torch.inference_mode()
     def localize(self, image: Image, object_name: str) -> Localization:
-        """(H, W, 3) uint8 BGR and the object's name in words -> rough map and score. The name's text is cached."""
-        if self._clip is None or self._umci is None:
-            raise BundleError('localize needs a bundle loaded with the parts "clip" and "umci": load them too')
-        pixels = self._clip.preprocess(image, self._image_size_px)
-        stages = self._clip.stages(pixels)
-        size_hw = (self._image_size_px, self._image_size_px)
-        rough = self._umci.anomaly_map(stages, self._text(object_name), size_hw)[0].float().cpu().numpy()
-        return Localization(rough, picture_score(rough))
+        """(H, W, 3) uint8 BGR and the object's name in words -> rough map and score. The name's text is cached.
+
+        By UMCI; a bundle that has no such head gives the training-free map.
+        """
+        if self._manifest.umci is None:
+            return self.localize_training_free(image, object_name)
+        clip = _loaded(self._clip, "localize", "clip")
+        umci = _loaded(self._umci, "localize", "umci")
+        with torch.inference_mode():
+            stages = tuple(stage.float() for stage in clip.stages(clip.preprocess(image, self._image_size_px)))
+            return _localization(umci.anomaly_map(stages, self._text(object_name), self._size_hw))
+
+    def localize_training_free(self, image: Image, object_name: str) -> Localization:
+        """The same by CLIP alone, whether or not the bundle has a head."""
+        clip = _loaded(self._clip, "localize", "clip")
+        config = self.config.training_free
+        with torch.inference_mode():
+            pixels = clip.preprocess(image, self._image_size_px)
+            dense = clip.dense(pixels, config.blocks(clip.config.vision.layers))
+            return _localization(training_free_map(dense, self._text(object_name), self._size_hw, config))
 
     def refine(
-        self, image: Image, anomaly_map: NDArray[np.float32], *, threshold: float, min_area_px: int
+        self,
+        image: Image,
+        anomaly_map: Map,
+        *,
+        threshold: float,
+        min_area_px: int,
+        refiner: RefinerName = "mmr",
     ) -> Refinement:
         """Picture (H, W, 3) uint8 BGR and its rough map (h, w) 0..1 -> final map at the picture's size, and defects.
 
         Pixels above the threshold (0..1) make areas; those under ``min_area_px`` (of the picture) are dropped.
-        Without an area the final map is the rough one and SAM is not run.
+        Without an area, or with ``refiner`` "none", the final map is the rough one and SAM is not run.
         """
-        if self._sam is None:
-            raise BundleError('refine needs a bundle loaded with the part "sam": load it too')
+        sam = None if refiner == "none" else _loaded(self._sam, "refine", "sam")
         height, width = image.shape[:2]
-        rough = cast("NDArray[np.float32]", cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR))
-        areas = find_areas(rough, threshold=threshold, min_area_px=min_area_px)
-        final = refine_map(rough, areas, partial(self._sam.segment, image), threshold=threshold, config=self._mmr)
-        defects = find_defects(final, threshold=threshold, min_area_px=min_area_px)
-        return Refinement(final, picture_score(final), defects)
+        frame_hw = _frame_hw(height, width)
+        rough = _resized(anomaly_map, frame_hw)
+        least = max(1, round(min_area_px * rough.size / (height * width)))
+        areas = find_areas(rough, threshold=threshold, min_area_px=least)
+        final = rough if sam is None or not areas else self._refined(sam, image, rough, areas, threshold, refiner)
+        score = picture_score(final)  # in the frame: the score does not depend on a map's size, its time does
+        final = _resized(final, (height, width))
+        return Refinement(final, score, find_defects(final, threshold=threshold, min_area_px=min_area_px))
+
+    def _refined(
+        self, sam: SamSession, image: Image, rough: Map, areas: list[Area], threshold: float, refiner: RefinerName
+    ) -> Map:
+        """The picture is encoded once; all its areas are asked about in one batch."""
+        embedding = sam.encode(image, (rough.shape[0], rough.shape[1]))
+        config = self.config.cascade if refiner == "cascade" else self.config.mmr
+        asked = areas[: config.max_areas]
+        if isinstance(config, CascadeConfig):
+            prompts = cascade_prompts(rough, asked, embedding.features(), threshold=threshold, config=config)
+            logits, confidence = cascade(sam, embedding, prompts)
+        else:
+            prompts = mmr_prompts(rough, asked, threshold=threshold, config=config)
+            logits, confidence = sam.decode(embedding, prompts)
+        answers = sam.answers(embedding, logits, confidence)
+        return fuse(rough, asked, answers, agreement_floor=config.agreement_floor)
+
+    def automatic(self, image: Image, object_name: str) -> Localization:
+        """SAM alone: automatic masks scored by CLIP on their crops -> map (H', W') and score; for comparison only."""
+        sam = _loaded(self._sam, "automatic", "sam")
+        embedding = sam.encode(image, _frame_hw(*image.shape[:2]))
+        frame = np.asarray(cv2.resize(image, embedding.frame_hw[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+        def abnormal(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+            boxes = [_box(mask) for mask in masks]
+            return self._abnormal(frame, list(zip(masks, boxes, strict=True)), object_name)
+
+        found = automatic_map(sam, embedding, abnormal, self.config.automatic)
+        return Localization(found, picture_score(found))
+
+    def name(
+        self, image: Image, defects: Sequence[Masked], object_name: str, phrases: Sequence[str], *, floor: float
+    ) -> list[Name]:
+        """Picture, its defects and the recipe's phrases (at least one) -> a name and its confidence for each.
+
+        "other" where the best phrase has less than ``floor`` (0..1); see `shared.vision.naming`.
+        """
+        if not defects:
+            return []
+        clip = _loaded(self._clip, "name", "clip")
+        crops = self._crop_features(clip, image, [(defect.mask, defect.box_px) for defect in defects])
+        return name_defects(crops, self._texts.features(object_name, phrases), phrases, floor=floor)
+
+    def _abnormal(
+        self, image: Image, masks: list[tuple[NDArray[np.bool_], tuple[int, int, int, int]]], object_name: str
+    ) -> NDArray[np.float32]:
+        """Probability of "abnormal" of each mask's crop, (n,) float32."""
+        if not masks:
+            return np.zeros(0, dtype=np.float32)
+        clip = _loaded(self._clip, "automatic", "clip")
+        crops = torch.nn.functional.normalize(self._crop_features(clip, image, masks).float(), dim=-1)
+        cosines = crops @ self._texts.features(object_name).T
+        logits = self.config.training_free.logit_scale * (cosines[:, ABNORMAL] - cosines[:, NORMAL])
+        return cast("NDArray[np.float32]", logits.sigmoid().cpu().numpy())
+
+    @torch.inference_mode()
+    def _crop_features(
+        self, clip: ClipEncoder, image: Image, masks: list[tuple[NDArray[np.bool_], tuple[int, int, int, int]]]
+    ) -> Tensor:
+        """Each mask's crop through CLIP at the size it was trained at -> (n, Ct)."""
+        size_px = clip.config.vision.image_size
+        crops = [clip.preprocess(masked_crop(image, *mask, self.config.crops), size_px) for mask in masks]
+        return clip.encode(torch.cat(crops))[1]
+
+    @property
+    def _size_hw(self) -> tuple[int, int]:
+        return self._image_size_px, self._image_size_px
 
     def _text(self, object_name: str) -> Tensor:
-        if object_name not in self._texts:
-            assert self._clip is not None
-            self._texts[object_name] = text_features(self._clip.encode_text, object_name)[None]
-        return self._texts[object_name]
+        """(1, 2, Ct): normal, abnormal."""
+        return self._texts.features(object_name)[None]
+
+
+def _loaded(part: Part | None, duty: str, name: str) -> Part:
+    if part is None:
+        cure = 'choose another bundle, or refiner "none"' if name == "sam" else "choose another bundle"
+        raise BundleError(f'{duty} needs the part "{name}", which this bundle lacks or was loaded without; {cure}')
+    return part
+
+
+def _localization(maps: Tensor) -> Localization:
+    rough = cast("Map", maps[0].float().cpu().numpy())
+    return Localization(rough, picture_score(rough))
+
+
+def _frame_hw(height: int, width: int) -> tuple[int, int]:
+    """The picture's own size, or shrunk so that its longest side is `FRAME_PX`."""
+    scale = min(1.0, FRAME_PX / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _resized(anomaly_map: Map, size_hw: tuple[int, int]) -> Map:
+    return cast("Map", cv2.resize(anomaly_map, size_hw[::-1], interpolation=cv2.INTER_LINEAR))
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return x, y, x + width, y + height

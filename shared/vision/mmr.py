@@ -7,59 +7,71 @@ so scores of different pictures compare. A pixel that no area speaks about keeps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.vision.regions import Area, find_areas, longest_side_px, points_inside
-
-# boxes (N, 4) XYXY, points (N, m, 2) XY, heat (H, W) = rough map less its threshold
-# -> for each prompt its masks (3, H, W) bool and their confidences (3,) in 0..1
-Segment = Callable[
-    [NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
-    Iterable[tuple[NDArray[np.bool_], NDArray[np.float32]]],
-]
+from shared.vision.regions import Area, find_areas, longest_side_px, points_inside, random_points
+from shared.vision.sam import Answer, Prompts
 
 
 @dataclass(frozen=True)
 class MmrConfig:
     """How the rough map asks SAM and how far it believes the answers."""
 
-    points_per_area: int = 3  # the paper's m is not known to us
-    max_areas: int = 32  # the largest are refined, the others keep the rough map
-    agreement_floor: float = 0.1  # a mask whose IoU with its rough area is lower is ignored; ours, not the paper's
+    points_per_area: int = 3  # the paper's m [?]
+    seed: int | None = None  # of points drawn at random, as the paper draws them [M]; None: chosen deterministically
+    max_areas: int = 32  # the largest are refined, the others keep the rough map; ours
+    agreement_floor: float = 0.1  # a mask whose IoU with its rough area is lower is ignored; ours
 
 
 @dataclass(frozen=True)
 class Defect:
     """One connected area of the final map above the threshold."""
 
-    mask: NDArray[np.bool_]  # (H, W)
+    cut: NDArray[np.bool_]  # (bh, bw) its pixels within the box: many whole masks of a large picture would not fit
     box_px: tuple[int, int, int, int]  # x0, y0, x1, y1, end-exclusive
+    map_hw: tuple[int, int]  # size of the final map
     area_px: int
     length_px: float  # longest side of the minimum-area rectangle
     confidence: float  # mean of the final map over the mask, 0..1
 
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W), made anew each time."""
+        mask = np.zeros(self.map_hw, dtype=bool)
+        x0, y0, x1, y1 = self.box_px
+        mask[y0:y1, x0:x1] = self.cut
+        return mask
 
-def refine_map(
-    rough: NDArray[np.float32], areas: Sequence[Area], segment: Segment, *, threshold: float, config: MmrConfig
+
+def mmr_prompts(rough: NDArray[np.float32], areas: Sequence[Area], *, threshold: float, config: MmrConfig) -> Prompts:
+    """Rough map (H, W) float32 0..1 and N >= 1 of its areas -> a box and ``points_per_area`` points inside for each."""
+    count, rng = config.points_per_area, np.random.default_rng(config.seed)
+    points = [
+        points_inside(area, rough, count) if config.seed is None else random_points(area, count, rng) for area in areas
+    ]
+    return Prompts(
+        points_px=np.stack(points),
+        labels=np.ones((len(areas), count), dtype=np.int64),
+        boxes_px=np.array([area.box_px for area in areas], dtype=np.float32),
+        heat=rough - np.float32(threshold),
+    )
+
+
+def fuse(
+    rough: NDArray[np.float32], areas: Sequence[Area], answers: Iterable[Answer], *, agreement_floor: float
 ) -> NDArray[np.float32]:
-    """Rough map (H, W) float32 0..1 and its areas above the threshold -> final map, alike.
+    """Rough map (H, W) float32 0..1, its areas and SAM's answer about each -> final map, alike.
 
-    No area: the rough map itself, no SAM call.
     Where areas overlap, the larger value stands: what one area calls a defect is not voted away by its neighbour.
     """
-    asked = list(areas[: config.max_areas])
-    if not asked:
-        return rough
-    boxes = np.array([area.box_px for area in asked], dtype=np.float32)
-    points = np.stack([points_inside(area, rough, config.points_per_area) for area in asked])
     final = rough.copy()
     spoken = np.zeros(rough.shape, dtype=bool)
-    for area, (masks, confidences) in zip(asked, segment(boxes, points, rough - np.float32(threshold)), strict=True):
-        voice = _fuse(rough, area, masks, confidences, config.agreement_floor)
+    for area, (masks, confidences) in zip(areas, answers, strict=True):
+        voice = _fuse(rough, area, masks, confidences, agreement_floor)
         if voice is not None:
             scope, values = voice
             final[scope] = np.where(spoken[scope], np.maximum(final[scope], values), values)
@@ -96,7 +108,6 @@ def find_defects(final: NDArray[np.float32], *, threshold: float, min_area_px: i
 
 
 def _defect(area: Area, final: NDArray[np.float32]) -> Defect:
-    mask = np.zeros(final.shape, dtype=bool)
-    mask[area.window] = area.mask
     confidence = float(final[area.window][area.mask].mean())
-    return Defect(mask, area.box_px, area.area_px, longest_side_px(area.mask), confidence)
+    size = final.shape[0], final.shape[1]
+    return Defect(area.mask, area.box_px, size, area.area_px, longest_side_px(area.mask), confidence)

@@ -1,4 +1,4 @@
-"""The prompt ensemble: an object's name -> two text features, normal and abnormal.
+"""The prompt ensemble: an object's name and defects -> text features: normal, abnormal, one for each defect.
 
 States and templates are those of the family (WinCLIP, arXiv 2303.14814; APRIL-GAN, arXiv 2305.17382): 7 normal states
 x 35 templates and 5 abnormal states x 35 templates.
@@ -6,7 +6,7 @@ x 35 templates and 5 abnormal states x 35 templates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -70,9 +70,20 @@ def sentences(object_name: str, states: tuple[str, ...]) -> list[str]:
     return [template.format(state.format(object_name)) for state in states for template in TEMPLATES]
 
 
-def text_features(encode_text: EncodeText, object_name: str, *, batch: int = 128) -> Tensor:
-    """Object name in words -> (2, Ct): normal, abnormal. Sentences are normalised, averaged, normalised again."""
-    return torch.stack([_ensemble(encode_text, sentences(object_name, group), batch) for group in STATES])
+def phrase_state(phrase: str) -> str:
+    """A defect's name -> the state of an object that has it: "deep scratch" -> "{} with deep scratch"."""
+    return "{} with " + phrase.replace("{", "{{").replace("}", "}}")
+
+
+def text_features(
+    encode_text: EncodeText, object_name: str, phrases: Sequence[str] = (), *, batch: int = 128
+) -> Tensor:
+    """Object and P defects in words -> (2 + P, Ct): normal, abnormal, then each defect; every row of length 1.
+
+    Sentences are normalised, averaged over the states and templates of a row, normalised again.
+    """
+    groups = [*STATES, *((phrase_state(phrase),) for phrase in phrases)]
+    return torch.stack([_ensemble(encode_text, sentences(object_name, group), batch) for group in groups])
 
 
 def _ensemble(encode_text: EncodeText, group: list[str], batch: int) -> Tensor:

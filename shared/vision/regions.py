@@ -56,8 +56,15 @@ def points_inside(area: Area, anomaly_map: NDArray[np.float32], count: int) -> N
     return np.stack(chosen) + np.asarray(area.box_px[:2], dtype=np.float32)
 
 
+def random_points(area: Area, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """``count`` pixels of the area drawn evenly, without repeating while there are enough -> (count, 2) XY."""
+    pixels = np.argwhere(area.mask)[:, ::-1].astype(np.float32)
+    chosen = rng.choice(len(pixels), count, replace=len(pixels) < count)
+    return pixels[chosen] + np.asarray(area.box_px[:2], dtype=np.float32)
+
+
 def longest_side_px(mask: NDArray[np.bool_]) -> float:
     """Longest side of the minimum-area rectangle around a mask's pixels, px; a single pixel is 1 px long."""
-    pixels = cv2.findNonZero(mask.astype(np.uint8))
-    _, (width, height), _ = cv2.minAreaRect(pixels)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    _, (width, height), _ = cv2.minAreaRect(np.concatenate(outlines))
     return float(max(width, height)) + 1.0  # the rectangle goes through pixel centres

@@ -27,12 +27,16 @@ from segment_anything.modeling import (
 )
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from shared.errors import BundleError
+from shared.settings import Precision
 from shared.vision.clip import ConvStem, DetailBranch
+from shared.vision.pixels import DTYPES, resized_rgb
+from shared.vision.sam_attention import use_fast_blocks
 
 DECODER_STRIDE_PX = 4  # canvas pixels per pixel of the mask logits of a SAM with a detail map
+TOKEN_STRIDE_PX = 16  # canvas pixels per cell of the embedding
+HEAT_GAIN, OUTSIDE_LOGIT = 8.0, -4.0  # of the mask prompts that a SAM with a detail map is trained with
 LEVELS = 3  # whole, part, sub-part: SAM's multi-mask output
 
 
@@ -152,7 +156,7 @@ def mask_prompts(heat: Tensor, boxes: Tensor) -> Tensor:
     x = torch.arange(columns, device=heat.device)[None] + 0.5
     x0, y0, x1, y1 = (side[:, None, None] / DECODER_STRIDE_PX for side in boxes.unbind(1))
     inside = (x > x0 - 1) & (x < x1 + 1) & (y > y0 - 1) & (y < y1 + 1)  # one cell of margin, for boxes within a cell
-    return torch.where(inside, 8.0 * heat + 1.0, -4.0)[:, None]
+    return torch.where(inside, HEAT_GAIN * heat + 1.0, OUTSIDE_LOGIT)[:, None]
 
 
 def _image_encoder(config: SamConfig) -> ImageEncoderViT:
@@ -210,66 +214,93 @@ def build_sam(config: SamConfig) -> Sam:
     return sam.eval()
 
 
+Answer = tuple[NDArray[np.bool_], NDArray[np.float32]]  # masks (k, H, W) and their confidences (k,) in 0..1
+
+
 @dataclass(frozen=True)
 class SamEmbedding:
     """One encoded picture, ready for any number of prompts."""
 
-    tokens: Tensor  # (1, D, h, w)
-    detail: Tensor | None  # (1, S, 4h, 4w)
+    tokens: Tensor  # (1, D, h, w) float32
+    detail: Tensor | None  # (1, S, 4h, 4w) float32
     input_hw: tuple[int, int]  # the picture's size on the canvas, px
-    image_hw: tuple[int, int]  # the picture's own size, px
+    frame_hw: tuple[int, int]  # size of the frame that coordinates and masks are given in, px
+
+    def features(self) -> NDArray[np.float32]:
+        """(D, h', w') float32: the embedding's cells that show the picture, without the canvas' padding."""
+        canvas_px = self.tokens.shape[-1] * TOKEN_STRIDE_PX
+        rows, columns = (max(1, -(-side * self.tokens.shape[-1] // canvas_px)) for side in self.input_hw)
+        return cast("NDArray[np.float32]", self.tokens[0, :, :rows, :columns].cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """N questions about one picture; coordinates are pixels of the embedding's frame."""
+
+    points_px: NDArray[np.float32]  # (N, m, 2) XY
+    labels: NDArray[np.int64]  # (N, m) 1 = inside the object, 0 = outside, -1 = no point
+    boxes_px: NDArray[np.float32] | None = None  # (N, 4) XYXY
+    logits: Tensor | None = None  # (N, 4h, 4w) mask logits of an earlier answer to the same questions
+    heat: NDArray[np.float32] | None = None  # (H, W) -1..1, above 0 = suspect; only a SAM with a detail map looks at it
 
 
 class SamSession:
-    """Encodes a picture once and decodes prompts on it. Coordinates are pixels of the picture as given."""
+    """Encodes a picture once and decodes prompts on it.
 
-    def __init__(self, sam: Sam, *, device: str = "cpu") -> None:
-        self._sam = sam.to(device).eval()
+    ``precision`` is the image encoder's; prompts and masks are decoded in float32, where a mask's edge is decided.
+    """
+
+    def __init__(self, sam: Sam, *, device: str = "cpu", precision: Precision = "float32") -> None:
+        self._sam = use_fast_blocks(sam).to(device).eval()
+        self._dtype = DTYPES[precision]
+        sam.image_encoder.to(self._dtype)
         self._resize = ResizeLongestSide(sam.image_encoder.img_size)
 
     @torch.inference_mode()
-    def encode(self, image_bgr: NDArray[np.uint8]) -> SamEmbedding:
-        """(H, W, 3) uint8 BGR -> its embedding; the longest side fills the canvas, the rest is padded."""
-        rgb = torch.from_numpy(np.ascontiguousarray(image_bgr[..., ::-1])).to(self._sam.device)
+    def encode(self, image_bgr: NDArray[np.uint8], frame_hw: tuple[int, int] | None = None) -> SamEmbedding:
+        """(H, W, 3) uint8 BGR -> its embedding; the longest side fills the canvas, the rest is padded.
+
+        Coordinates and masks are in pixels of a frame of ``frame_hw`` over the same picture; none: its own size.
+        """
         image_hw = (image_bgr.shape[0], image_bgr.shape[1])
-        input_hw = self._resize.get_preprocess_shape(*image_hw, self._resize.target_length)
+        height, width = self._resize.get_preprocess_shape(*image_hw, self._resize.target_length)
+        input_hw = (max(1, height), max(1, width))  # segment_anything rounds a very long picture's side to 0
         # not apply_image_torch: segment_anything 1.0 reads the batch axis as the height there
-        scaled = F.interpolate(rgb.permute(2, 0, 1)[None].float(), input_hw, mode="bilinear", antialias=True)
-        canvas = self._sam.preprocess(scaled)
+        scaled = resized_rgb(image_bgr, input_hw, "bilinear", self._sam.device)
+        canvas = self._sam.preprocess(scaled.float()).to(self._dtype)
         encoder = self._sam.image_encoder
         if isinstance(self._sam.mask_decoder, DetailMaskDecoder):
             tokens, detail = encoder.encode(canvas)
-            return SamEmbedding(tokens, detail, input_hw, image_hw)
-        return SamEmbedding(encoder(canvas), None, input_hw, image_hw)
+            return SamEmbedding(tokens.float(), detail.float(), input_hw, frame_hw or image_hw)
+        return SamEmbedding(encoder(canvas).float(), None, input_hw, frame_hw or image_hw)
 
     @torch.inference_mode()
-    def decode(
-        self,
-        embedding: SamEmbedding,
-        boxes_px: NDArray[np.float32],
-        points_px: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        heat: NDArray[np.float32] | None = None,
-    ) -> tuple[Tensor, NDArray[np.float32]]:
-        """All prompts of one picture in one batch.
+    def decode(self, embedding: SamEmbedding, asked: Prompts) -> tuple[Tensor, Tensor]:
+        """All questions in one batch -> mask logits (N, 3, 4h, 4w) on the canvas (see :meth:`masks`), IoU (N, 3) 0..1.
 
-        boxes_px (N, 4) XYXY, points_px (N, m, 2) XY, labels (N, m) with 1 = inside the object, 0 = outside, -1 = none;
-        heat (H, W) in -1..1, above 0 where the object is suspected: only a SAM with a detail map looks at it
-        -> mask logits (N, 3, 4h, 4w) on the canvas (see :meth:`masks`), predicted IoU (N, 3) float32.
+        Both float32, on the session's device.
         """
-        device, prompts, decoder = self._sam.device, self._sam.prompt_encoder, self._sam.mask_decoder
-        boxes = torch.from_numpy(self._resize.apply_boxes(boxes_px, embedding.image_hw)).float().to(device)
-        points = torch.from_numpy(self._resize.apply_coords(points_px, embedding.image_hw)).float().to(device)
-        asked = points, torch.from_numpy(labels).to(device)
+        device, encode_prompts, decoder = self._sam.device, self._sam.prompt_encoder, self._sam.mask_decoder
+        points = torch.from_numpy(self._resize.apply_coords(asked.points_px, embedding.frame_hw)).float().to(device)
+        pointed = points, torch.from_numpy(asked.labels).to(device)
+        boxes = None
+        if asked.boxes_px is not None:
+            boxes = torch.from_numpy(self._resize.apply_boxes(asked.boxes_px, embedding.frame_hw)).float().to(device)
+        maps = None if asked.logits is None else asked.logits[:, None]
+        if embedding.detail is not None and maps is None:
+            maps = self._mask_prompts(asked.heat, boxes, embedding).expand(len(points), -1, -1, -1)
+        sparse, dense = encode_prompts(points=pointed, boxes=boxes, masks=maps)
+        pe = encode_prompts.get_dense_pe()
         if embedding.detail is None:
-            sparse, dense = prompts(points=asked, boxes=boxes, masks=None)
-            logits, iou = decoder(embedding.tokens, prompts.get_dense_pe(), sparse, dense, multimask_output=True)
+            logits, iou = decoder(embedding.tokens, pe, sparse, dense, multimask_output=True)
         else:
-            maps = mask_prompts(self._on_canvas(heat, embedding), boxes)
-            sparse, dense = prompts(points=asked, boxes=boxes, masks=maps)
-            pe = prompts.get_dense_pe()
             logits, iou = decoder.predict(embedding.tokens, embedding.detail, pe, sparse, dense, maps)
-        return logits, cast("NDArray[np.float32]", iou.float().cpu().numpy())
+        return logits, iou.clamp(0.0, 1.0)
+
+    def _mask_prompts(self, heat: NDArray[np.float32] | None, boxes: Tensor | None, embedding: SamEmbedding) -> Tensor:
+        """(1|N, 1, 4h, 4w): what a SAM with a detail map starts from, the heat, cut to the boxes if there are any."""
+        canvas = self._on_canvas(heat, embedding)
+        return HEAT_GAIN * canvas[:, None] if boxes is None else mask_prompts(canvas, boxes)
 
     def _on_canvas(self, heat: NDArray[np.float32] | None, embedding: SamEmbedding) -> Tensor:
         """Heat (H, W) at the picture's size -> (1, 4h, 4w) on the canvas, 0 without heat and in the padding."""
@@ -283,20 +314,15 @@ class SamSession:
 
     @torch.inference_mode()
     def masks(self, logits: Tensor, embedding: SamEmbedding) -> NDArray[np.bool_]:
-        """Mask logits (3, 4h, 4w) of one prompt of :meth:`decode` -> masks (3, H, W) bool at the picture's size."""
-        full = self._sam.postprocess_masks(logits[None], embedding.input_hw, embedding.image_hw)[0]
+        """Mask logits (k, 4h, 4w) of :meth:`decode` -> masks (k, H, W) bool, the frame's size."""
+        full = self._sam.postprocess_masks(logits[None], embedding.input_hw, embedding.frame_hw)[0]
         return cast("NDArray[np.bool_]", (full > self._sam.mask_threshold).cpu().numpy())
 
-    def segment(
-        self,
-        image_bgr: NDArray[np.uint8],
-        boxes_px: NDArray[np.float32],
-        points_px: NDArray[np.float32],
-        heat: NDArray[np.float32],
-    ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
-        """Picture, prompts as in :meth:`decode`, points inside -> for each masks (3, H, W), confidences (3,) 0..1."""
-        embedding = self.encode(image_bgr)
-        labels = np.ones(points_px.shape[:2], dtype=np.int64)
-        logits, iou = self.decode(embedding, boxes_px, points_px, labels, heat)
-        for one, confidences in zip(logits, iou.clip(0.0, 1.0), strict=True):
-            yield self.masks(one, embedding), confidences
+    def answers(self, embedding: SamEmbedding, logits: Tensor, iou: Tensor) -> Iterator[Answer]:
+        """Logits (N, k, 4h, 4w) and IoU (N, k) of :meth:`decode` -> for each question its masks and confidences.
+
+        One question at a time: masks at the frame's size are large.
+        """
+        confidences = cast("NDArray[np.float32]", iou.cpu().numpy())
+        for one, confident in zip(logits, confidences, strict=True):
+            yield self.masks(one, embedding), confident

@@ -7,6 +7,8 @@ relatives, [M] from memory of the paper, [?] unknown, ours = a choice of this pr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +30,12 @@ class UmciConfig:
     strip_kernel: int = 3  # 1-D convolution along the strips [M]
     pool_kernels: tuple[int, ...] = (3, 9)  # average pooling of the scale path [M, low]
     merge_kernel: int = 3  # 2-D convolution that ends the strip path and the scale path [M]
-    standardise: bool = (
-        False  # ours: standardise the tokens over each picture, so that the head sees what differs in it
-    )
+    # ours: how the convolutions go on past the picture's edge; with zeros an even picture seems to have a frame
+    padding: Literal["replicate", "zeros"] = "replicate"
+    standardise: bool = False  # ours: the tokens over each picture, so that the head sees what differs in it
     mlp_ratio: float = 1.0  # hidden width of the fusion MLP over C [?]
     logit_scale: float = 10.0  # ours: initial factor of the pixel-text cosine, then learnt; CLIP's own is 100 [V]
-    stage_weights: tuple[
-        float, ...
-    ] = ()  # ours: weight of each stage's map in the rough map; () = equal, as the paper [M]
+    stage_weights: tuple[float, ...] = ()  # ours: of each stage's map in the rough map; () = equal, as the paper [M]
 
     def __post_init__(self) -> None:
         """Raise BundleError where the fields do not fit each other."""
@@ -43,6 +43,8 @@ class UmciConfig:
             raise BundleError(f"widths {self.widths} do not match stage_channels {self.stage_channels}: one per stage")
         if self.stage_weights and (len(self.stage_weights) != len(self.widths) or min(self.stage_weights) < 0):
             raise BundleError(f"stage_weights {self.stage_weights} must be one weight >= 0 per stage: correct them")
+        if any(kernel % 2 == 0 for kernel in (self.strip_kernel, self.merge_kernel)):
+            raise BundleError(f"kernels {self.strip_kernel} and {self.merge_kernel} must be odd: correct them")
 
 
 def attend(query: Tensor, text: Tensor) -> Tensor:
@@ -57,18 +59,20 @@ def standardised(tokens: Tensor) -> Tensor:
     return (tokens - mean) * (variance + STANDARDISE_EPSILON).rsqrt()
 
 
-def _same(width: int, kernel: int) -> nn.Conv2d:
-    return nn.Conv2d(width, width, kernel, padding=kernel // 2)
+def _same_size(
+    convolution: type[nn.Conv1d] | type[nn.Conv2d], width: int, kernel: int, padding_mode: Literal["replicate", "zeros"]
+) -> nn.Conv1d | nn.Conv2d:
+    return convolution(width, width, kernel, padding=kernel // 2, padding_mode=padding_mode)
 
 
 class StripPath(nn.Module):
     """Rows and columns that ask the texts: (B, h, w, C), (B, 2, C) -> (B, h, w, C)."""
 
-    def __init__(self, width: int, strip_kernel: int, merge_kernel: int) -> None:
+    def __init__(self, width: int, config: UmciConfig) -> None:
         super().__init__()
-        self.rows = nn.Conv1d(width, width, strip_kernel, padding=strip_kernel // 2)
-        self.columns = nn.Conv1d(width, width, strip_kernel, padding=strip_kernel // 2)
-        self.merge = _same(width, merge_kernel)
+        along = partial(_same_size, nn.Conv1d, width, config.strip_kernel, config.padding)
+        self.rows, self.columns = along(), along()
+        self.merge = _same_size(nn.Conv2d, width, config.merge_kernel, config.padding)
 
     def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
         rows = attend(self.rows(pixels.mean(2).transpose(1, 2)).transpose(1, 2), text)  # (B, h, C)
@@ -81,10 +85,10 @@ class StripPath(nn.Module):
 class ScalePath(nn.Module):
     """Pooled neighbourhoods of several sizes that ask the texts: (B, h, w, C), (B, 2, C) -> (B, h, w, C)."""
 
-    def __init__(self, width: int, pool_kernels: tuple[int, ...], merge_kernel: int) -> None:
+    def __init__(self, width: int, config: UmciConfig) -> None:
         super().__init__()
-        self.pool_kernels = pool_kernels
-        self.merge = _same(width, merge_kernel)
+        self.pool_kernels = config.pool_kernels
+        self.merge = _same_size(nn.Conv2d, width, config.merge_kernel, config.padding)
 
     def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
         planes = pixels.permute(0, 3, 1, 2)  # (B, C, h, w)
@@ -108,8 +112,8 @@ class StageHead(nn.Module):
         self.standardise = config.standardise
         self.project_pixels = nn.Linear(channels, width)
         self.project_text = nn.Linear(config.text_channels, width)
-        self.strip = StripPath(width, config.strip_kernel, config.merge_kernel)
-        self.scale = ScalePath(width, config.pool_kernels, config.merge_kernel)
+        self.strip = StripPath(width, config)
+        self.scale = ScalePath(width, config)
         hidden = round(width * config.mlp_ratio)
         self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 2))
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale).log())

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from shared.errors import PictureError
 from shared.pictures import find_pictures, read_picture
@@ -64,6 +65,13 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     image = read_picture(path)
     assert image.shape == (48, 32, 3)
     assert image[8, 24].argmax() == 0  # the blue corner is now at the upper right
+
+
+def test_cmyk_picture_is_read_as_bgr(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    found = read_picture(tmp_path / "print.jpg")
+    assert found.shape == (16, 16, 3)
+    assert np.abs(found.astype(int) - (90, 40, 200)).max() < 12
 
 
 def test_float_picture_is_refused(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def camera_of(**changes: object) -> dict:
 
 
 def test_file_is_read_and_variables_override_it(file, monkeypatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_BUNDLES", "/srv/bundles")  # of the machine, not of the line
     monkeypatch.setenv("SIGHTLINE_CONSOLE__PORT", "9000")
     monkeypatch.setenv("SIGHTLINE_CAMERAS__CAM1__TRAVEL_MS", "250")
     settings = load_line(written(file, console={"host": "0.0.0.0"}))

@@ -42,3 +42,26 @@ def wire(
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     console.print(table(report))
+
+
+@app.command()
+def metrics(
+    pictures: Annotated[int, typer.Option(min=2, help="maps, half of them of good parts")] = 200,
+    size_px: Annotated[int, typer.Option("--size", min=16, max=4096, help="their width and height, px")] = 518,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
+) -> None:
+    """Pixel AUROC, AP, F1-max and AUPRO beside scikit-learn, anomalib and torchmetrics; exit 1 when they disagree."""
+    from services.lab import bench_metrics  # torch takes seconds to load: only when needed
+
+    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
+        task = progress.add_task("making maps", total=None)
+        report = bench_metrics.bench_metrics(
+            pictures,
+            size_px,
+            lambda name, done, of: progress.update(task, description=name, completed=done, total=of, refresh=True),
+        )
+    if json_file:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    console.print(bench_metrics.table(report))
+    if not report.agree:
+        raise typer.Exit(1)

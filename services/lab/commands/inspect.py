@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from shared.settings import RecipeSettings
+from shared.errors import InputError
+from shared.messages import Defect
+from shared.settings import Precision, RecipeSettings, RefinerName
 
 if TYPE_CHECKING:
     from services.lab.inspect import InspectionResult
+
+LISTED = 4  # defects of one picture in the table, the largest; all are in the JSON and on the overlay
 
 app = typer.Typer()
 console = Console()
@@ -23,12 +28,16 @@ console = Console()
 
 @app.command()
 def inspect(  # noqa: PLR0913  one argument for each option of the command
-    paths: Annotated[list[Path], typer.Argument(help="picture files and folders")],
+    paths: Annotated[list[Path], typer.Argument(help="pictures, folders, patterns, films")],
     object_name: Annotated[str, typer.Option("--object", help='the product in words, such as "hex nut"')],
     bundle: Annotated[str, typer.Option(help="model weights: a name, or path:FOLDER")] = "mini",
+    defects: Annotated[list[str] | None, typer.Option("--defect", help="a defect to name; repeatable")] = None,
+    refiner: Annotated[RefinerName, typer.Option(help="how SAM is asked")] = "mmr",
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="none: as the bundle advises")] = None,
     out: Annotated[Path, typer.Option(help="folder for the overlay pictures")] = Path("overlays"),
     mm_per_px: Annotated[float | None, typer.Option(min=0, help="size of a pixel at the part")] = None,
+    every: Annotated[int, typer.Option(min=1, help="of a film: every so many pictures")] = 1,
+    precision: Annotated[Precision, typer.Option(help="of the image encoders")] = "float32",
     device: str = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
     fail_on_ng: Annotated[bool, typer.Option("--fail-on-ng", help="exit 1 when a defect was found")] = False,
@@ -36,13 +45,15 @@ def inspect(  # noqa: PLR0913  one argument for each option of the command
     """Look at pictures: verdict, defects with their sizes, an overlay picture each. Needs nothing but the files."""
     from services.lab.inspect import InspectOptions, inspect_paths  # torch takes seconds to load: only when needed
 
-    recipe = RecipeSettings(object=object_name, threshold=threshold, mm_per_px=mm_per_px or None)
+    recipe = _recipe(
+        object=object_name, threshold=threshold, mm_per_px=mm_per_px or None, defects=defects or (), refiner=refiner
+    )
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("inspecting", total=None)
         results = inspect_paths(
             paths,
             recipe,
-            InspectOptions(bundle, device, out),
+            InspectOptions(bundle, device, precision, every, out),
             done=lambda _, total: progress.update(task, advance=1, total=total),
         )
     if as_json:
@@ -60,15 +71,29 @@ def result_table(results: list[InspectionResult]) -> Table:
     table = Table("picture", "outcome", "score", "defects", "overlay")
     for result in results:
         colour = {"OK": "green", "NG": "bold red", "ERROR": "yellow"}[result.outcome]
-        sizes = "; ".join(
-            f"{d.length_mm:.1f} mm" if d.length_mm is not None else f"{d.length_px:.0f} px" for d in result.defects
-        )
+        found = "; ".join(_brief(defect) for defect in result.defects[:LISTED])
+        more = len(result.defects) - LISTED
+        found += f"; and {more} more" if more > 0 else ""
         score = "" if result.score is None else f"{result.score:.2f} / {result.threshold:.2f}"
         table.add_row(
             escape(result.path),
             f"[{colour}]{result.outcome}[/]",
             score,
-            escape(result.error) if result.error else sizes,
+            escape(result.error or found),
             escape(result.overlay or ""),
         )
     return table
+
+
+def _brief(defect: Defect) -> str:
+    size = f"{defect.length_mm:.1f} mm" if defect.length_mm is not None else f"{defect.length_px:.0f} px"
+    return f"{defect.name} {size}" if defect.name else size
+
+
+def _recipe(**given: object) -> RecipeSettings:
+    """InputError instead of pydantic's own, in the command's words."""
+    try:
+        return RecipeSettings.model_validate(given)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise InputError(f"--{wrong['loc'][0]}: {wrong['msg']}") from error

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 FOCAL_GAMMA = 2.0  # METHOD.md 1 [V]
 POSITIVES_MIN = 0.002  # share of a batch's pixels
 DICE_SMOOTH = 1.0  # METHOD.md 1 [V]
+PROBABILITY_MIN = 1e-5  # METHOD.md 1 [V]
 TOP_SHARE = 0.002  # share of the map's pixels that speak for the picture in `picture_loss`
 
 
@@ -42,3 +43,23 @@ def caption_loss(pictures: Tensor, captions: Tensor, truth: Tensor, scale: float
     The text side is fixed, as in LiT (arXiv 2111.07991), and the whole bank takes part, so small batches suffice.
     """
     return F.cross_entropy(scale * F.normalize(pictures, dim=-1) @ F.normalize(captions, dim=-1).T, truth)
+
+
+def softmax_focal_loss(evidence: Tensor, mask: Tensor) -> Tensor:
+    """Abnormal-minus-normal logits (B, h, w) and mask, bool, of the same shape -> focal loss of each picture (B,).
+
+    METHOD.md 1: gamma 2 on softmax probabilities, clamped at 1e-5 as in the family's code [V]; Lin et al.,
+    arXiv 1708.02002, eq. 4, averaged over the pixels. The softmax of two channels is the sigmoid of their difference.
+    """
+    truth = torch.where(mask, evidence, -evidence).sigmoid().clamp(PROBABILITY_MIN, 1 - PROBABILITY_MIN)
+    return ((1 - truth) ** FOCAL_GAMMA * -truth.log()).flatten(1).mean(1)
+
+
+def picture_dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
+    """Abnormal probability (B, h, w) and mask, bool, of the same shape -> 1 - Dice of each picture (B,).
+
+    METHOD.md 1: smooth 1, per picture [V].
+    """
+    probability, truth = probability.flatten(1), mask.flatten(1)
+    overlap = (probability * truth).sum(1)
+    return 1 - (2 * overlap + DICE_SMOOTH) / (probability.sum(1) + truth.sum(1) + DICE_SMOOTH)

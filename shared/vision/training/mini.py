@@ -22,6 +22,7 @@ MINI_UMCI = UmciConfig(
     stage_channels=MINI_CLIP.stage_channels,
     text_channels=MINI_CLIP.embed_dim,
     widths=(32, 64, 64, 64),
+    padding="zeros",
     standardise=True,
     stage_weights=(3.0, 1.0, 1.0, 1.0),  # half of the rough map comes from the stride-4 detail stage
 )

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from shared.synth.samples import HELD_OUT_SURFACES, TRAIN_SURFACES, Sample
 from shared.vision.bundles import half_precision
-from shared.vision.mmr import MmrConfig, refine_map
+from shared.vision.mmr import MmrConfig, fuse, mmr_prompts
 from shared.vision.regions import find_areas
 from shared.vision.sam import DECODER_STRIDE_PX, SAM_CONFIGS, SamSession, build_sam, mask_prompts
 from shared.vision.training.sam_targets import (
@@ -249,12 +249,13 @@ def _measure(rng: np.random.Generator, session: SamSession, made: Sample) -> dic
         return {}
     filled, chosen = np.zeros_like(made.mask), np.zeros_like(made.mask)
 
-    def segment(boxes: NDArray[np.float32], points: NDArray[np.float32], heat: NDArray[np.float32]) -> Any:
-        for masks, confidences in session.segment(made.image, boxes, points, heat):
-            chosen[masks[int(confidences.argmax())]] = True
-            yield masks, confidences
-
-    final = refine_map(rough, areas, segment, threshold=threshold, config=MmrConfig())
+    asked, config = areas[: MmrConfig.max_areas], MmrConfig()
+    embedding = session.encode(made.image)
+    logits, iou = session.decode(embedding, mmr_prompts(rough, asked, threshold=threshold, config=config))
+    answers = list(session.answers(embedding, logits, iou))
+    for masks, confidences in answers:
+        chosen[masks[int(confidences.argmax())]] = True
+    final = fuse(rough, asked, answers, agreement_floor=config.agreement_floor)
     for area in areas:
         filled[area.window] = True
     found = {"rough": rough > threshold, "box": filled, "sam": chosen, "mmr": final > threshold}

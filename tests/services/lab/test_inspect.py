@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.lab.inspect import InspectionResult, InspectOptions, inspect_paths
+from services.lab.inspect import InspectionResult, InspectOptions, in_words, inspect_paths
 from services.lab.overlay import BAND_PX, draw_overlay
 from shared.errors import BundleError, PictureError
 from shared.settings import RecipeSettings
@@ -103,3 +103,49 @@ def test_overlay_paints_hot_pixels_outlines_and_verdict() -> None:
     assert below[160, 230].tolist() == [0, 255, 255]  # the outline is yellow
     assert drawn[BAND_PX // 2, -1].argmax() == 2  # a red band
     assert draw_overlay(image, heat, [], headline="OK", good=True)[BAND_PX // 2, -1].argmax() == 1
+
+
+def test_overlay_of_a_large_picture_is_shrunk_and_shows_a_single_pixel() -> None:
+    mask = np.zeros((3000, 9600), bool)
+    mask[1000, 4000] = True
+    drawn = draw_overlay(
+        np.full((3000, 9600, 3), 90, np.uint8), np.zeros((8, 8), np.float32), [(mask, "")], headline="NG", good=False
+    )
+    assert drawn.shape == (750 + BAND_PX, 2400, 3)
+    assert (drawn[BAND_PX + 245 : BAND_PX + 255, 995:1005] == (0, 255, 255)).all(axis=2).any()
+
+
+@pytest.mark.model
+def test_inspect_names_defects_by_the_recipes_phrases(bundle: str, tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "a.png")
+    recipe = SUSPECT.model_copy(update={"defects": ("scratch", "dent"), "name_floor": 0.0})
+    (named,) = inspect_paths([path], recipe, InspectOptions(bundle, out=None))
+    (plain,) = inspect_paths([path], SUSPECT, InspectOptions(bundle, out=None))
+    assert {defect.name for defect in named.defects} <= {"scratch", "dent", "other"}
+    assert all(0 <= (defect.name_confidence or 0) <= 1 for defect in named.defects)
+    assert {(defect.name, defect.name_confidence) for defect in plain.defects} == {("", None)}
+    assert in_words(named.defects[0]).startswith(f"{named.defects[0].name} (")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("refiner", ["mmr", "cascade", "none"])
+def test_inspect_refines_as_the_recipe_says(bundle: str, tmp_path: Path, refiner: str) -> None:
+    recipe = SUSPECT.model_copy(update={"refiner": refiner})
+    (result,) = inspect_paths([write_picture(tmp_path / "a.png")], recipe, InspectOptions(bundle, out=None))
+    assert result.outcome == "NG"
+
+
+@pytest.mark.model
+def test_inspect_takes_a_picture_of_108_megapixels(bundle: str, tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "large.jpg"), np.full((9000, 12000), 128, np.uint8))
+    (result,) = inspect_paths([tmp_path / "large.jpg"], SUSPECT, InspectOptions(bundle, out=tmp_path / "out"))
+    assert (result.width_px, result.height_px, result.error) == (12000, 9000, None)
+    assert cv2.imread(result.overlay).shape[:2] == (1800 + BAND_PX, 2400)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)], ids=str)
+def test_inspect_takes_a_picture_of_one_pixel_and_one_of_one_line(bundle: str, tmp_path: Path, size) -> None:
+    assert cv2.imwrite(str(tmp_path / "small.png"), np.full((*size, 3), 128, np.uint8))
+    (result,) = inspect_paths([tmp_path / "small.png"], SUSPECT, InspectOptions(bundle, out=tmp_path / "out"))
+    assert (result.height_px, result.width_px, result.error) == (*size, None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.refine.refiner import MAX_DEFECTS, Refiner
+from services.refine.refiner import MAX_DEFECTS, Refiner, needed_parts
 from shared.messages import Outcome, Reason, Suspect, Ticket
 from shared.settings import RecipeSettings
 
@@ -49,6 +49,12 @@ class FixedRefinement:
     anomaly_map: np.ndarray
 
 
+@dataclass
+class FixedName:
+    text: str
+    confidence: float
+
+
 class FixedModel:
     def __init__(self, *sides_px: int) -> None:
         self._sides_px, self.asked = sides_px, {}
@@ -56,6 +62,10 @@ class FixedModel:
     def refine(self, image: np.ndarray, anomaly_map: np.ndarray, **settings: float) -> FixedRefinement:
         self.asked = settings
         return FixedRefinement([Square(side) for side in self._sides_px], np.ones(image.shape[:2], np.float32))
+
+    def name(self, image, defects, object_name: str, phrases, *, floor: float) -> list[FixedName]:
+        self.named = ([defect.side_px for defect in defects], object_name, phrases, floor)
+        return [FixedName(phrases[0], 0.7) for _ in defects]
 
 
 def refine(model: FixedModel, recipe: str = "nut", **settings: float):
@@ -104,4 +114,27 @@ def test_refiner_cuts_masks_where_the_score_was_judged_when_the_recipe_says_noth
 def test_refiner_asks_the_model_with_the_recipes_limits():
     model = FixedModel()
     refine(model, mask_threshold=0.7, min_defect_px=33)
-    assert model.asked == {"threshold": 0.7, "min_area_px": 33}
+    assert model.asked == {"threshold": 0.7, "min_area_px": 33, "refiner": "mmr"}
+
+
+def test_refiner_names_defects_by_the_recipes_phrases():
+    model = FixedModel(3, 10)
+    verdict, _ = refine(model, defects=("scratch", "dent"), name_floor=0.6)
+    assert model.named == ([10, 3], "hex nut", ("scratch", "dent"), 0.6)
+    assert [(defect.name, defect.name_confidence) for defect in verdict.defects] == [("scratch", 0.7)] * 2
+
+
+def test_refiner_names_nothing_without_phrases_and_passes_the_chosen_refiner_on():
+    model = FixedModel(3)
+    verdict, _ = refine(model, refiner="cascade")
+    assert (verdict.defects[0].name, verdict.defects[0].name_confidence) == ("", None)
+    assert model.asked["refiner"] == "cascade"
+
+
+def test_refine_loads_only_the_models_its_recipes_need():
+    plain, unrefined = RecipeSettings(object="nut"), RecipeSettings(object="nut", refiner="none")
+    named = RecipeSettings(object="cap", refiner="none", defects=("dent",))
+    assert needed_parts([plain, unrefined]) == {"sam"}
+    assert needed_parts([unrefined]) == set()
+    assert needed_parts([unrefined, named]) == {"clip"}
+    assert needed_parts([plain, named]) == {"sam", "clip"}

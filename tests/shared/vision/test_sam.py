@@ -8,7 +8,7 @@ import torch
 from segment_anything import sam_model_registry
 
 from shared.errors import BundleError
-from shared.vision.sam import SAM_CONFIGS, SamConfig, SamSession, build_sam, mask_prompts
+from shared.vision.sam import SAM_CONFIGS, Prompts, SamConfig, SamSession, build_sam, mask_prompts
 from tests.shared.vision.tiny_bundle import TINY_SAM
 
 pytestmark = pytest.mark.model
@@ -51,12 +51,11 @@ def test_mini_has_at_most_two_and_a_half_million_parameters() -> None:
 @pytest.mark.parametrize("size", [(90, 120), (120, 90), (64, 64), (7, 200)], ids=str)
 def test_session_gives_three_masks_of_the_pictures_size_for_each_prompt(config: SamConfig, size) -> None:
     asked, image = session(config), picture(*size)
-    answers = list(asked.segment(image, BOXES, POINTS, np.zeros(size, np.float32)))
-    assert [masks.shape for masks, _ in answers] == [(3, *size)] * 3
-    assert all(masks.dtype == np.bool_ for masks, _ in answers)
-    assert all(
-        confidences.shape == (3,) and 0 <= confidences.min() <= confidences.max() <= 1 for _, confidences in answers
-    )
+    embedding = asked.encode(image)
+    logits, iou = asked.decode(embedding, Prompts(POINTS, LABELS, BOXES, heat=np.zeros(size, np.float32)))
+    answers = [asked.masks(one, embedding) for one in logits]
+    assert [(masks.shape, masks.dtype) for masks in answers] == [((3, *size), np.bool_)] * 3
+    assert iou.shape == (3, 3) and 0 <= iou.min() <= iou.max() <= 1
 
 
 @pytest.mark.parametrize("config", [TINY_SAM, PLAIN_SAM], ids=["detail", "plain"])
@@ -64,12 +63,12 @@ def test_decode_answers_a_batch_as_it_answers_one_by_one(config: SamConfig) -> N
     asked = session(config)
     embedding = asked.encode(picture())
     heat = np.linspace(-0.5, 0.5, 90 * 120, dtype=np.float32).reshape(90, 120)
-    together, iou = asked.decode(embedding, BOXES, POINTS, LABELS, heat)
+    together, iou = asked.decode(embedding, Prompts(POINTS, LABELS, BOXES, heat=heat))
     for row in range(3):
         one = slice(row, row + 1)
-        alone, alone_iou = asked.decode(embedding, BOXES[one], POINTS[one], LABELS[one], heat)
+        alone, alone_iou = asked.decode(embedding, Prompts(POINTS[one], LABELS[one], BOXES[one], heat=heat))
         torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=1e-4)
-        np.testing.assert_allclose(alone_iou[0], iou[row], atol=1e-5)
+        torch.testing.assert_close(alone_iou[0], iou[row], atol=1e-5, rtol=1e-4)
 
 
 def test_plain_session_agrees_with_segment_anythings_own_forward() -> None:
@@ -85,9 +84,9 @@ def test_plain_session_agrees_with_segment_anythings_own_forward() -> None:
     }
     theirs = sam([record], multimask_output=True)[0]
     asked = SamSession(sam)
-    logits, iou = asked.decode(asked.encode(image), BOXES.clip(0, 63), POINTS.clip(0, 63), LABELS)
+    logits, iou = asked.decode(asked.encode(image), Prompts(POINTS.clip(0, 63), LABELS, BOXES.clip(0, 63)))
     torch.testing.assert_close(logits, theirs["low_res_logits"])
-    np.testing.assert_allclose(iou, theirs["iou_predictions"].numpy())
+    torch.testing.assert_close(iou, theirs["iou_predictions"].clamp(0, 1))
 
 
 def test_detail_decoder_looks_at_the_heat_inside_the_box() -> None:
@@ -96,7 +95,10 @@ def test_detail_decoder_looks_at_the_heat_inside_the_box() -> None:
     cold, hot = np.full((90, 120), -0.5, np.float32), np.full((90, 120), 0.5, np.float32)
     outside = cold.copy()
     outside[:4, 100:] = 0.5  # far from the box
-    answers = [asked.decode(embedding, BOXES[:1], POINTS[:1], LABELS[:1], heat)[0] for heat in (cold, hot, outside)]
+    answers = [
+        asked.decode(embedding, Prompts(POINTS[:1], LABELS[:1], BOXES[:1], heat=heat))[0]
+        for heat in (cold, hot, outside)
+    ]
     assert not torch.allclose(answers[0], answers[1])
     torch.testing.assert_close(answers[0], answers[2])
 

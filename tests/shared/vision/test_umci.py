@@ -70,6 +70,49 @@ def test_umci_follows_the_texts() -> None:
     assert (straight - swapped).abs().mean() > 0.05
 
 
+def test_stage_head_swaps_the_cosine_terms_channels_with_the_texts_and_nothing_else() -> None:
+    head, pixels, text = built().heads[0], torch.randn(2, 5, 7, 4), torch.randn(2, 2, 4)
+    flipped = text.flip(1)
+    assert torch.allclose(head._cosine(pixels, flipped), head._cosine(pixels, text).flip(-1), atol=1e-6)
+    for path in (head.strip, head.scale):  # attention over a set of two texts: their order means nothing
+        assert torch.allclose(path(pixels, flipped), path(pixels, text), atol=1e-6)
+
+
+@torch.no_grad()
+def test_umci_ends_with_the_texts_channels_swapped_when_only_the_cosine_speaks() -> None:
+    umci, stages, text = built(), tokens(GRIDS[0]), torch.randn(1, 2, 8)
+    for head in umci.heads:
+        head.mlp[-1].weight.zero_()
+        head.mlp[-1].bias.zero_()
+    straight, swapped = (umci.anomaly_map(stages, t, (16, 16)) for t in (text, text.flip(1)))
+    assert straight.std() > 0.01
+    assert torch.allclose(straight, 1 - swapped, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (10, 7), (1, 9)], ids=str)
+def test_umci_sees_nothing_in_a_constant_picture(grid: tuple[int, int]) -> None:
+    even = tuple(torch.randn(1, 1, 1, channels).expand(1, *grid, channels) for channels in CONFIG.stage_channels)
+    found = built().anomaly_map(even, torch.randn(1, 2, 8), (24, 40))
+    assert torch.allclose(found, found[0, 0, 0].expand_as(found), atol=1e-6)
+
+
+def test_umci_with_zero_padding_sees_a_frame_around_a_constant_picture() -> None:
+    even = tuple(torch.ones(1, 8, 8, channels) for channels in CONFIG.stage_channels)
+    found = built(replace(CONFIG, padding="zeros")).anomaly_map(even, torch.randn(1, 2, 8), (8, 8))
+    assert found.std() > 1e-4
+
+
+def test_umci_turns_with_the_picture_when_rows_and_columns_are_read_alike() -> None:
+    umci, stages, text = built(), tokens(((6, 9), (4, 5))), torch.randn(1, 2, 8)
+    with torch.no_grad():
+        for head in umci.heads:
+            head.strip.columns.load_state_dict(head.strip.rows.state_dict())
+            for merge in (head.strip.merge, head.scale.merge):
+                merge.weight.copy_((merge.weight + merge.weight.transpose(2, 3)) / 2)
+    turned = umci.anomaly_map(tuple(stage.transpose(1, 2) for stage in stages), text, (40, 24))
+    assert torch.allclose(turned.transpose(1, 2), umci.anomaly_map(stages, text, (24, 40)), atol=1e-5)
+
+
 def test_attend_mixes_the_texts_by_likeness() -> None:
     text = torch.tensor([[[10.0, 0.0], [0.0, 10.0]]])
     found = attend(torch.tensor([[[5.0, 0.0], [0.0, 5.0], [1.0, 1.0]]]), text)
@@ -82,7 +125,14 @@ def test_umci_config_survives_json() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"widths": (4,)}, {"stage_weights": (1.0,)}, {"stage_weights": (1.0, -1.0)}, {"stage_channels": ()}],
+    [
+        {"widths": (4,)},
+        {"strip_kernel": 2},
+        {"merge_kernel": 4},
+        {"stage_weights": (1.0,)},
+        {"stage_weights": (1.0, -1.0)},
+        {"stage_channels": ()},
+    ],
     ids=str,
 )
 def test_umci_config_refuses_fields_that_do_not_fit(fields) -> None:
