@@ -18,11 +18,13 @@ from urllib.parse import quote, unquote
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as VariableError
 
 from shared.errors import SettingsError
+from shared.method import Method
+from shared.section import Section
 from shared.streams import EVERY_SERVICE, STREAMS
 from shared.vision.catalogue import BUNDLES_VARIABLE
 
@@ -34,12 +36,6 @@ RefinerName = Literal["mmr", "cascade", "none"]
 Phrase = Annotated[str, Field(min_length=1, max_length=100)]
 ANY_NAME = ("any name",)
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
-
-
-class Section(BaseModel):
-    """Frozen, and closed: an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
 
 class TriggerSettings(Section):
@@ -209,6 +205,7 @@ class LineSettings(BaseSettings):
     evidence: EvidenceSettings = EvidenceSettings()
     console: ConsoleSettings = ConsoleSettings()
     stall: StallSettings = StallSettings()
+    method: Method = Method()
 
     @classmethod
     def settings_customise_sources(
@@ -348,6 +345,20 @@ def load_line(path: Path) -> LineSettings:
         raise SettingsError("\n".join(f"{path}: {line}" for line in _explain(error))) from None
     except VariableError as error:
         raise SettingsError(f"a {PREFIX} variable cannot be read: {error}") from None
+
+
+class MethodFile(Section):
+    """The part of a line that the laboratory's commands read too."""
+
+    method: Method
+
+
+def read_method(path: Path) -> Method:
+    """The keys under `method:` of a line, in a file of their own; SettingsError as :func:`read_settings`."""
+    try:
+        return MethodFile.model_validate({"method": _read_yaml(path)}).method
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{path}: {line}" for line in _explain(error))) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

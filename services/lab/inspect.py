@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from services.lab.sources import Look, count_looks, find_files, looks
 from shared.errors import PictureError
 from shared.measures import measure
 from shared.messages import Defect
+from shared.method import Method
 from shared.settings import Precision, RecipeSettings
 from shared.vision.bundles import load_bundle
 from shared.vision.inspector import Inspector, Localization, Refinement
@@ -53,6 +54,7 @@ class InspectOptions:
     precision: Precision = "float32"
     every: int = 1  # of a film's pictures
     out: Path | None = Path("overlays")  # folder for the overlay pictures; None: no pictures
+    method: Method = field(default_factory=Method)
 
 
 def inspect_paths(
@@ -69,7 +71,9 @@ def inspect_paths(
     """
     files = find_files(paths)
     total = count_looks(files, options.every)
-    inspector = Inspector(load_bundle(options.bundle), device=options.device, precision=options.precision)
+    inspector = Inspector(
+        load_bundle(options.bundle), device=options.device, precision=options.precision, method=options.method
+    )
     inspector.warm_up(recipe.object, recipe.defects)
     names = OverlayNames(options.out)
     results = []

@@ -76,7 +76,10 @@ class Localize:
 def main(settings: LineSettings, owner: str) -> None:
     """Load CLIP and UMCI, warm up every recipe, then serve."""
     inspector = Inspector(
-        load_bundle(settings.bundle, parts={"clip", "umci"}), device=settings.device, precision=settings.precision
+        load_bundle(settings.bundle, parts={"clip", "umci"}),
+        device=settings.device,
+        precision=settings.precision,
+        method=settings.method,
     )
     for recipe in settings.recipes.values():
         inspector.warm_up(recipe.object)

@@ -53,7 +53,7 @@ def main(settings: LineSettings, owner: str) -> None:
     bundle = load_bundle(settings.bundle, parts=parts)
     if bundle.manifest.sam is None and "sam" in parts:
         raise BundleError(f'bundle "{settings.bundle}" has no SAM: set refiner to "none" in every recipe, or change it')
-    inspector = Inspector(bundle, device=settings.device, precision=settings.precision)
+    inspector = Inspector(bundle, device=settings.device, precision=settings.precision, method=settings.method)
     for recipe in settings.recipes.values():
         inspector.warm_up(recipe.object, recipe.defects)
     with Bus(settings, owner) as bus:

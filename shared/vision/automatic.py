@@ -8,7 +8,6 @@ probability that CLIP calls its crop abnormal. A pixel takes the highest score o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,25 +16,13 @@ from segment_anything.utils.amg import batched_mask_to_box, build_point_grid, ca
 from torch import Tensor
 from torchvision.ops import nms
 
+from shared.method import AutomaticConfig
 from shared.vision.sam import TOKEN_STRIDE_PX, Prompts, SamEmbedding, SamSession
 
 CANVAS_PX = 1024  # of Meta's SAM
 
 # masks (n, H, W) bool of one picture -> (n,) probability that CLIP calls each crop abnormal
 ScoreMasks = Callable[[NDArray[np.bool_]], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class AutomaticConfig:
-    """segment_anything's SamAutomaticMaskGenerator, its names and defaults where nothing else is said."""
-
-    points_per_side: int = 32  # at SAM's 1024 px canvas; a smaller one has as many points for its cells
-    points_per_batch: int = 64
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    max_masks: int = 64  # the most confident are scored; ours, it bounds the time
 
 
 def automatic_map(

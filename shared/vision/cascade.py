@@ -10,7 +10,7 @@ SAM answers about one object at a time. Constants: [V] verified, [M] from memory
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -19,24 +19,12 @@ from numpy.typing import NDArray
 from segment_anything.utils.amg import batched_mask_to_box
 from torch import Tensor
 
+from shared.method import CascadeConfig
 from shared.vision.regions import Area
 from shared.vision.sam import TOKEN_STRIDE_PX, Prompts, SamEmbedding, SamSession
 
 FRAME_PX = 1024  # SAM's frame, in which the paper gives its distances
 INSIDE, OUTSIDE, NO_POINT = 1, 0, -1  # SAM's point labels
-
-
-@dataclass(frozen=True)
-class CascadeConfig:
-    """Constants of PPG and CPS."""
-
-    extreme_threshold: float = 0.9  # positives are sought where O is above it; an area without such has its peak [?]
-    positives: int = 3  # k, per area [?]
-    spacing_px: float = 400.0  # between positives, in SAM's 1024 px frame [V]
-    negatives: int = 3  # per area [?]
-    ring_px: float = 32.0  # how far the area is dilated to make the ring, in the 1024 px frame [?]
-    max_areas: int = 32  # the largest are refined, the others keep the rough map; ours
-    agreement_floor: float = 0.1  # a mask whose IoU with its rough area is lower is ignored; ours
 
 
 def cascade_prompts(

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class CropConfig:
-    """How a mask is shown to CLIP; ours."""
-
-    margin: float = 0.25  # of the box's longer side, on every side of it
-    side_min_px: int = 32  # a spot of a few pixels is shown with what is around it
-    surroundings: float = 0.5  # how much of what lies outside the mask stays: 0 = the crop's mean colour, 1 = all
+from shared.method import CropConfig
 
 
 def masked_crop(

@@ -6,7 +6,7 @@ What is evaluated is what runs. Only numpy goes in and out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
 import cv2
@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.errors import BundleError
+from shared.method import CascadeConfig, Method
 from shared.settings import Precision, RefinerName
-from shared.vision.automatic import AutomaticConfig, automatic_map
+from shared.vision.automatic import automatic_map
 from shared.vision.bundles import Bundle
-from shared.vision.cascade import CascadeConfig, cascade, cascade_prompts
+from shared.vision.cascade import cascade, cascade_prompts
 from shared.vision.clip import ClipEncoder
-from shared.vision.crops import CropConfig, masked_crop
-from shared.vision.mmr import Defect, MmrConfig, find_defects, fuse, mmr_prompts
+from shared.vision.crops import masked_crop
+from shared.vision.mmr import Defect, find_defects, fuse, mmr_prompts
 from shared.vision.naming import Name, name_defects
 from shared.vision.regions import Area, find_areas
 from shared.vision.sam import SamSession
 from shared.vision.scores import picture_score
 from shared.vision.text_cache import TextCache
-from shared.vision.training_free import TrainingFreeConfig, training_free_map
+from shared.vision.training_free import training_free_map
 from shared.vision.umci import ABNORMAL, NORMAL
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
@@ -38,17 +39,6 @@ Part = TypeVar("Part")
 # SAM decides at a quarter of its 1024 px canvas: larger pictures are refined in a frame of this longest side, and only
 # the final map is enlarged.
 FRAME_PX = 1024
-
-
-@dataclass(frozen=True)
-class InspectorConfig:
-    """Every constant of the method that is not part of the weights."""
-
-    mmr: MmrConfig = field(default_factory=MmrConfig)
-    cascade: CascadeConfig = field(default_factory=CascadeConfig)
-    training_free: TrainingFreeConfig = field(default_factory=TrainingFreeConfig)
-    automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
-    crops: CropConfig = field(default_factory=CropConfig)
 
 
 @dataclass(frozen=True)
@@ -86,12 +76,12 @@ class Inspector:
         *,
         device: str = "cpu",
         precision: Precision = "float32",
-        config: InspectorConfig | None = None,
+        method: Method | None = None,
     ) -> None:
         """``precision`` is that of the two image encoders; texts, heads and masks stay float32."""
         self.bundle_version = bundle.version
         self.default_threshold = bundle.manifest.default_threshold
-        self.config = config or InspectorConfig()
+        self.method = method or Method()
         self._manifest = bundle.manifest
         self._image_size_px = bundle.manifest.image_size_px
         self._umci = bundle.umci.to(device).eval() if bundle.umci is not None else None
@@ -132,7 +122,7 @@ class Inspector:
     def localize_training_free(self, image: Image, object_name: str) -> Localization:
         """The same by CLIP alone, whether or not the bundle has a head."""
         clip = _loaded(self._clip, "localize", "clip")
-        config = self.config.training_free
+        config = self.method.training_free
         with torch.inference_mode():
             pixels = clip.preprocess(image, self._image_size_px)
             dense = clip.dense(pixels, config.blocks(clip.config.vision.layers))
@@ -168,7 +158,7 @@ class Inspector:
     ) -> Map:
         """The picture is encoded once; all its areas are asked about in one batch."""
         embedding = sam.encode(image, (rough.shape[0], rough.shape[1]))
-        config = self.config.cascade if refiner == "cascade" else self.config.mmr
+        config = self.method.cascade if refiner == "cascade" else self.method.mmr
         asked = areas[: config.max_areas]
         if isinstance(config, CascadeConfig):
             prompts = cascade_prompts(rough, asked, embedding.features(), threshold=threshold, config=config)
@@ -189,7 +179,7 @@ class Inspector:
             boxes = [_box(mask) for mask in masks]
             return self._abnormal(frame, list(zip(masks, boxes, strict=True)), object_name)
 
-        found = automatic_map(sam, embedding, abnormal, self.config.automatic)
+        found = automatic_map(sam, embedding, abnormal, self.method.automatic)
         return Localization(found, picture_score(found))
 
     def name(
@@ -214,7 +204,7 @@ class Inspector:
         clip = _loaded(self._clip, "automatic", "clip")
         crops = torch.nn.functional.normalize(self._crop_features(clip, image, masks).float(), dim=-1)
         cosines = crops @ self._texts.features(object_name).T
-        logits = self.config.training_free.logit_scale * (cosines[:, ABNORMAL] - cosines[:, NORMAL])
+        logits = self.method.training_free.logit_scale * (cosines[:, ABNORMAL] - cosines[:, NORMAL])
         return cast("NDArray[np.float32]", logits.sigmoid().cpu().numpy())
 
     @torch.inference_mode()
@@ -223,7 +213,7 @@ class Inspector:
     ) -> Tensor:
         """Each mask's crop through CLIP at the size it was trained at -> (n, Ct)."""
         size_px = clip.config.vision.image_size
-        crops = [clip.preprocess(masked_crop(image, *mask, self.config.crops), size_px) for mask in masks]
+        crops = [clip.preprocess(masked_crop(image, *mask, self.method.crops), size_px) for mask in masks]
         return clip.encode(torch.cat(crops))[1]
 
     @property

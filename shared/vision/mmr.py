@@ -13,18 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.method import MmrConfig
 from shared.vision.regions import Area, find_areas, longest_side_px, points_inside, random_points
 from shared.vision.sam import Answer, Prompts
-
-
-@dataclass(frozen=True)
-class MmrConfig:
-    """How the rough map asks SAM and how far it believes the answers."""
-
-    points_per_area: int = 3  # the paper's m [?]
-    seed: int | None = None  # of points drawn at random, as the paper draws them [M]; None: chosen deterministically
-    max_areas: int = 32  # the largest are refined, the others keep the rough map; ours
-    agreement_floor: float = 0.1  # a mask whose IoU with its rough area is lower is ignored; ours
 
 
 @dataclass(frozen=True)

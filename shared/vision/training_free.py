@@ -6,27 +6,12 @@ APRIL-GAN's zero-shot maps use it (METHOD.md 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from shared.method import TrainingFreeConfig
 from shared.vision.umci import ABNORMAL, NORMAL
-
-
-@dataclass(frozen=True)
-class TrainingFreeConfig:
-    """Constants of the training-free map."""
-
-    block_share: float = (
-        0.5  # of the tower's blocks, the last ones, have value-value attention; as CLIP Surgery's 6 of 12
-    )
-    logit_scale: float = 100.0  # factor of the cosines, CLIP's own [V]
-
-    def blocks(self, layers: int) -> int:
-        """How many of a tower's last blocks that is; at least one."""
-        return max(1, round(layers * self.block_share))
 
 
 def training_free_map(dense: Tensor, texts: Tensor, out_hw: tuple[int, int], config: TrainingFreeConfig) -> Tensor:

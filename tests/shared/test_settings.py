@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import SettingsError
-from shared.settings import LineSettings, load_line
+from shared.settings import LineSettings, load_line, read_method
 from shared.streams import STREAMS
 from tests.shared.lines import line, line_values
 
@@ -294,3 +295,22 @@ def test_other_machines_are_reached_by_their_names() -> None:
     assert settings.endpoint("tickets", "reject").startswith("tcp://plc-room:")
     assert settings.endpoint("frames", "localize-1").startswith("tcp://127.0.0.1:")
     assert settings.bind_endpoint("tickets", "reject").startswith("tcp://*:")
+
+
+def test_method_is_read_from_a_file_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "method.yaml"
+    path.write_text("mmr: {points_per_area: 5}\ncascade: {extreme_threshold: 0.8}\n")
+    found = read_method(path)
+    assert (found.mmr.points_per_area, found.cascade.extreme_threshold, found.crops.margin) == (5, 0.8, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("mmr: {points: 5}", "mmr.points"), ("mmr: {points_per_area: 0}", "mmr.points_per_area"), ("umci: {}", "umci")],
+)
+def test_fault_of_a_method_file_is_one_line_with_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "method.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(words)) as caught:
+        read_method(path)
+    assert str(caught.value).startswith(f"{path}: ")

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from shared.datasets import Dataset, read_dataset, read_names
 from shared.errors import InputError
-from shared.settings import Precision
+from shared.method import Method
+from shared.settings import Precision, read_method
 
 if TYPE_CHECKING:
     from services.lab.evaluation import Plan, Row
@@ -34,6 +35,7 @@ def evaluate(  # noqa: PLR0913  one argument for each option of the command
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="none: as the bundle advises")] = None,
     min_defect_px: Annotated[int, typer.Option(min=1, help="smaller areas are not asked of SAM")] = 20,
     out: Annotated[Path, typer.Option(help="folder for results, sheets and kept work")] = Path("evaluation"),
+    method: Annotated[Path | None, typer.Option(help="YAML with the keys under `method` of docs/settings.md")] = None,
     precision: Annotated[Precision, typer.Option(help="of the image encoders")] = "float32",
     device: str = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="write results.json there too; - prints it")] = None,
@@ -50,14 +52,15 @@ def evaluate(  # noqa: PLR0913  one argument for each option of the command
     chosen = _variants(variants)
     dataset = _dataset(data, names, classes)
     loaded = load_bundle(bundle)
-    inspector = Inspector(loaded, device=device, precision=precision)
+    chosen_method = read_method(method) if method else Method()
+    inspector = Inspector(loaded, device=device, precision=precision, method=chosen_method)
     checksums = [file.sha256 for file in loaded.manifest.files.values()]
     plan = Plan(
         dataset=dataset,
         variants=chosen,
         threshold=inspector.default_threshold if threshold is None else threshold,
         min_area_px=min_defect_px,
-        identity=" ".join([loaded.version, *sorted(checksums), precision, device]),
+        identity=" ".join([loaded.version, *sorted(checksums), precision, device, chosen_method.model_dump_json()]),
         out=out,
     )
     rows = _run(plan, inspector)

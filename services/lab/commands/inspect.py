@@ -15,7 +15,8 @@ from rich.table import Table
 
 from shared.errors import InputError
 from shared.messages import Defect
-from shared.settings import Precision, RecipeSettings, RefinerName
+from shared.method import Method
+from shared.settings import Precision, RecipeSettings, RefinerName, read_method
 
 if TYPE_CHECKING:
     from services.lab.inspect import InspectionResult
@@ -37,6 +38,7 @@ def inspect(  # noqa: PLR0913  one argument for each option of the command
     out: Annotated[Path, typer.Option(help="folder for the overlay pictures")] = Path("overlays"),
     mm_per_px: Annotated[float | None, typer.Option(min=0, help="size of a pixel at the part")] = None,
     every: Annotated[int, typer.Option(min=1, help="of a film: every so many pictures")] = 1,
+    method: Annotated[Path | None, typer.Option(help="YAML with the keys under `method` of docs/settings.md")] = None,
     precision: Annotated[Precision, typer.Option(help="of the image encoders")] = "float32",
     device: str = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
@@ -48,12 +50,13 @@ def inspect(  # noqa: PLR0913  one argument for each option of the command
     recipe = _recipe(
         object=object_name, threshold=threshold, mm_per_px=mm_per_px or None, defects=defects or (), refiner=refiner
     )
+    options = InspectOptions(bundle, device, precision, every, out, read_method(method) if method else Method())
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("inspecting", total=None)
         results = inspect_paths(
             paths,
             recipe,
-            InspectOptions(bundle, device, precision, every, out),
+            options,
             done=lambda _, total: progress.update(task, advance=1, total=total),
         )
     if as_json:

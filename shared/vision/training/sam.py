@@ -26,9 +26,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from shared.method import MmrConfig
 from shared.synth.samples import HELD_OUT_SURFACES, TRAIN_SURFACES, Sample
 from shared.vision.bundles import half_precision
-from shared.vision.mmr import MmrConfig, fuse, mmr_prompts
+from shared.vision.mmr import fuse, mmr_prompts
 from shared.vision.regions import find_areas
 from shared.vision.sam import DECODER_STRIDE_PX, SAM_CONFIGS, SamSession, build_sam, mask_prompts
 from shared.vision.training.sam_targets import (
@@ -249,7 +250,8 @@ def _measure(rng: np.random.Generator, session: SamSession, made: Sample) -> dic
         return {}
     filled, chosen = np.zeros_like(made.mask), np.zeros_like(made.mask)
 
-    asked, config = areas[: MmrConfig.max_areas], MmrConfig()
+    config = MmrConfig()
+    asked = areas[: config.max_areas]
     embedding = session.encode(made.image)
     logits, iou = session.decode(embedding, mmr_prompts(rough, asked, threshold=threshold, config=config))
     answers = list(session.answers(embedding, logits, iou))

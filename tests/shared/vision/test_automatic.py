@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from shared.vision.automatic import AutomaticConfig, automatic_map, confident_masks
+from shared.method import AutomaticConfig
+from shared.vision.automatic import automatic_map, confident_masks
 from shared.vision.sam import Prompts, SamEmbedding
 
 CONFIG = AutomaticConfig(points_per_side=32, points_per_batch=3)  # 2 x 2 points on a 64 px canvas

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from shared.method import CascadeConfig
 from shared.vision.cascade import (
-    CascadeConfig,
     boxes_of,
     cascade,
     cascade_prompts,

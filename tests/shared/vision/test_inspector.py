@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from shared.errors import BundleError
+from shared.method import AutomaticConfig, Method
 from shared.settings import Precision, RefinerName
-from shared.vision.automatic import AutomaticConfig
 from shared.vision.bundles import Bundle, load_bundle
-from shared.vision.inspector import Inspector, InspectorConfig
+from shared.vision.inspector import Inspector
 from shared.vision.scores import picture_score
 from tests.shared.vision.tiny_bundle import write_tiny_bundle
 
@@ -164,7 +164,7 @@ def test_names_come_from_the_phrases_and_other_below_the_floor(bundle: Bundle) -
 
 
 def test_automatic_scores_masks_at_the_frames_size(bundle: Bundle) -> None:
-    config = InspectorConfig(automatic=AutomaticConfig(points_per_side=64))  # 64 of 1024 px: 4 on this canvas
-    found = Inspector(bundle, config=config).automatic(picture(), "nut")
+    config = Method(automatic=AutomaticConfig(points_per_side=64))  # 64 of 1024 px: 4 on this canvas
+    found = Inspector(bundle, method=config).automatic(picture(), "nut")
     assert found.anomaly_map.shape == (50, 80)
     assert 0 <= found.anomaly_map.min() < found.anomaly_map.max() <= 1

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.vision.mmr import MmrConfig, find_defects, fuse, mmr_prompts
+from shared.method import MmrConfig
+from shared.vision.mmr import find_defects, fuse, mmr_prompts
 from shared.vision.regions import Area, find_areas
 
 THRESHOLD = 0.5

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from shared.vision.crops import CropConfig, masked_crop
+from shared.method import CropConfig
+from shared.vision.crops import masked_crop
 from shared.vision.naming import OTHER, name_defects
 
 PHRASES = ["scratch", "dent"]

@@ -3,8 +3,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from shared.method import TrainingFreeConfig
 from shared.vision.clip import ClipEncoder, value_attention
-from shared.vision.training_free import TrainingFreeConfig, training_free_map
+from shared.vision.training_free import training_free_map
 from tests.shared.vision.test_clip import CONV, PLAIN, built
 
 CONFIG = TrainingFreeConfig()
