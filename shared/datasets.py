@@ -138,7 +138,7 @@ def read_mask(path: Path, hw: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def resized_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
-    """(H, W) bool -> (S, S) bool: bilinear, antialiased as Pillow does it, then > 0.5 (METHOD.md 5)."""
+    """(H, W) bool -> (S, S) bool: bilinear, antialiased as Pillow does it, then > 0.5 (docs/method.md 5)."""
     height, width = mask.shape
     if (height, width) == (size_px, size_px) or not mask.any():
         return mask if (height, width) == (size_px, size_px) else np.zeros((size_px, size_px), dtype=np.bool_)

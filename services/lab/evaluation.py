@@ -1,6 +1,6 @@
 """Measures variants on a data set: classes of pictures with masks -> one row per class, variant and sigma.
 
-Geometry and metrics are those of METHOD: maps bilinear at 518 x 518, masks bilinear then > 0.5, per class all pixels
+Geometry and metrics (docs/method.md, 5): maps bilinear at 518 x 518, masks bilinear then > 0.5, per class all pixels
 of all test pictures together, plain mean over classes. A picture's score is `shared.vision.scores.picture_score` of
 its own (smoothed) map. No statistic of the test set enters a map or a score.
 

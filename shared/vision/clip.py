@@ -27,7 +27,7 @@ from shared.vision.pixels import DTYPES, resized_rgb
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-# METHOD.md 1: blocks 6, 12, 18, 24 of a 24-block tower, i.e. the quarters of any tower.
+# docs/method.md 1: blocks 6, 12, 18, 24 of a 24-block tower, i.e. the quarters of any tower.
 STAGES_PER_TOWER = 4
 
 

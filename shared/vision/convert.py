@@ -35,7 +35,7 @@ from shared.vision.clip import ClipConfig, named_config
 from shared.vision.sam import SAM_CONFIGS, SamConfig
 
 UNTRAINED_THRESHOLD = 0.5  # ours: the middle of 0..1, for a bundle whose head nobody trained
-USUAL_SIZE_PX = 512  # the family looks at 518 px with patch 14 (METHOD.md 1): the next multiple of the patch
+USUAL_SIZE_PX = 512  # the family looks at 518 px with patch 14 (docs/method.md 1): the next multiple of the patch
 ARCHIVE_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})  # OpenAI's archives hold them
 # What the two unpicklers raise when they are handed nonsense.
 UNREADABLE = (

@@ -1,10 +1,10 @@
 """Exact metrics of maps and scores: truth + scores -> AUROC, average precision, F1-max, AUPRO and the legacy PRO.
 
-Definitions (METHOD.md 5): AUROC, AP and F1-max are scikit-learn's: ties share one threshold, AP is the step-wise sum.
-AUPRO is the area under the mean overlap of the defects' 8-connected regions, as a function of the false positive rate
-over all normal pixels, up to a rate of 0.3, divided by 0.3 (Bergmann et al., "The MVTec Anomaly Detection Dataset",
-IJCV 2021); every score is a threshold, and the curve is linear between two of them. A metric that the truth leaves
-undefined is NaN.
+Definitions (docs/method.md 5): AUROC, AP and F1-max are scikit-learn's: ties share one threshold, AP is the step-wise
+sum. AUPRO is the area under the mean overlap of the defects' 8-connected regions, as a function of the false positive
+rate over all normal pixels, up to a rate of 0.3, divided by 0.3 (Bergmann et al., "The MVTec Anomaly Detection
+Dataset", IJCV 2021); every score is a threshold, and the curve is linear between two of them. A metric that the truth
+leaves undefined is NaN.
 
 Every exact metric is decided by how many positives and negatives lie above and at each *positive's* score, so only
 the positives are ordered with their regions; all pixels together are merely sorted as plain float32, in place.

@@ -1,7 +1,7 @@
 """The anomaly map of a CLIP without a trained head: dense patch features + two text features -> map.
 
 Value-value attention (`ClipEncoder.dense`) and the cosine of every patch to "normal" and "abnormal", as WinCLIP's and
-APRIL-GAN's zero-shot maps use it (METHOD.md 1).
+APRIL-GAN's zero-shot maps use it (docs/method.md 1).
 """
 
 from __future__ import annotations

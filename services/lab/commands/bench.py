@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from services.lab.bench_wire import Transport, bench_wire, table
+from shared.errors import SettingsError
 
 app = typer.Typer(help="Measure speed, beside a named baseline in the same run.")
 console = Console()
@@ -65,3 +66,34 @@ def metrics(
     console.print(bench_metrics.table(report))
     if not report.agree:
         raise typer.Exit(1)
+
+
+@app.command()
+def models(  # noqa: PLR0913  one argument for each option of the command
+    bundles: Annotated[str, typer.Option(help="names, or path:FOLDER, with commas between them")] = "mini,vitb",
+    precisions: Annotated[str, typer.Option(help="of float32, bf16, fp16, with commas between them")] = "float32,bf16",
+    size_px: Annotated[int, typer.Option("--size", min=16, max=8192, help="side of the picture, px")] = 1024,
+    boxes: Annotated[int, typer.Option(min=1, max=32, help="suspicious areas in it")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="of each stage, after one turn that is not counted")] = 3,
+    random: Annotated[bool, typer.Option("--random", help="random weights for a bundle that is not fetched")] = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda")] = "cpu",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
+) -> None:
+    """Clean and suspect path of each bundle and precision, beside open_clip + SamPredictor as their READMEs show."""
+    from services.lab import bench_models  # torch takes seconds to load: only when needed
+
+    chosen = {"bundles": bundles.split(","), "precisions": precisions.split(",")}
+    numbers = {"size_px": size_px, "boxes": boxes, "repeats": repeats, "random": random, "device": device}
+    try:
+        settings = msgspec.convert(chosen | numbers, bench_models.ModelsSettings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"bench models: {error}; correct the option") from error
+    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
+        task = progress.add_task("measuring", total=None)
+        report = bench_models.bench_models(
+            settings,
+            lambda name, done, of: progress.update(task, description=name, completed=done, total=of, refresh=True),
+        )
+    if json_file:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    console.print(bench_models.table(report))

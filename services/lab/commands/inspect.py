@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -62,29 +64,28 @@ def inspect(  # noqa: PLR0913  one argument for each option of the command
     if as_json:
         typer.echo(msgspec.json.encode(results))
     else:
-        console.print(result_table(results))
+        console.print(result_table(results, out))
     if any(result.error for result in results):
         raise typer.Exit(2)
     if fail_on_ng and any(result.outcome == "NG" for result in results):
         raise typer.Exit(1)
 
 
-def result_table(results: list[InspectionResult]) -> Table:
-    """One row a picture."""
-    table = Table("picture", "outcome", "score", "defects", "overlay")
+def result_table(results: list[InspectionResult], out: Path) -> Table:
+    """One row a picture, its path without the folder that all have in common."""
+    folder = os.path.commonpath([Path(result.path).absolute().parent for result in results])
+    table = Table(box=SIMPLE_HEAD, caption_justify="left")
+    table.caption = f"pictures in {escape(folder)}; overlays in {escape(str(out))}"
+    for heading in ("picture", "outcome", "score", "defects"):
+        table.add_column(heading, overflow="fold")
     for result in results:
         colour = {"OK": "green", "NG": "bold red", "ERROR": "yellow"}[result.outcome]
         found = "; ".join(_brief(defect) for defect in result.defects[:LISTED])
         more = len(result.defects) - LISTED
         found += f"; and {more} more" if more > 0 else ""
         score = "" if result.score is None else f"{result.score:.2f} / {result.threshold:.2f}"
-        table.add_row(
-            escape(result.path),
-            f"[{colour}]{result.outcome}[/]",
-            score,
-            escape(result.error or found),
-            escape(result.overlay or ""),
-        )
+        name = str(Path(result.path).absolute().relative_to(folder))
+        table.add_row(escape(name), f"[{colour}]{result.outcome}[/]", score, escape(result.error or found))
     return table
 
 

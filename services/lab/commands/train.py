@@ -40,9 +40,9 @@ class Screen:
         return self._stop.requested
 
     def cache(self, room: CacheRoom) -> None:
-        sizes = f"{room.total_bytes / 1e9:.2f} GB, {room.needed_bytes / 1e9:.2f} GB of it to come"
+        sizes = f"{room.bytes / 1e9:.2f} GB, {room.free_bytes / 1e9:.0f} GB stay free"
         self._progress.console.print(
-            escape(f"tokens of {room.records} views in {room.folder}: {sizes}; {room.free_bytes / 1e9:.0f} GB free"),
+            escape(f"tokens of {room.records} views, {room.missing} to compute, in {room.folder}: {sizes}"),
             highlight=False,
             soft_wrap=True,
         )

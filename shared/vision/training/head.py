@@ -1,7 +1,7 @@
 """Trains UMCI on a data set with CLIP frozen: data set, bundle, settings -> a bundle with the new head, losses.csv.
 
-METHOD.md 1: focal and dice loss on every stage, on the test split (pictures and masks), as the family trains. Several
-processes share each batch when torchrun starts them; the result is the same:
+docs/method.md 1: focal and dice loss on every stage, on the test split (pictures and masks), as the family trains.
+Several processes share each batch when torchrun starts them; the result is the same:
 
     torchrun --nproc-per-node 2 -m services train --data ROOT --bundle B --out DIR
 
@@ -15,7 +15,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -147,7 +147,7 @@ def _settings(run: TrainRun, umci: UmciConfig, clip_sha256: str, views: Views) -
     files = [(str(sample.picture.resolve()), str(sample.mask)) for sample in views.samples]
     return asdict(run.config) | {
         "epochs": None,
-        "widths": umci.widths,
+        "head": asdict(umci),
         "views": run.views,
         "clip": clip_sha256,
         "names": dict(run.names),
@@ -164,16 +164,12 @@ def _texts(encoder: ClipEncoder, clip_sha256: str, dataset: Dataset) -> Tensor:
 
 
 def head_config(manifest: Manifest, widths: tuple[int, ...] | None) -> UmciConfig:
-    """The head's shape for a bundle's CLIP: as that of the bundle's own head, where it has one."""
+    """The head's shape for a bundle's CLIP: as that of the bundle's own head where it has one, with these widths."""
     clip, own = manifest.clip, manifest.umci
-    if own is not None and widths is None:
-        return own
-    stages = len(clip.stage_channels)
-    return UmciConfig(
-        stage_channels=clip.stage_channels,
-        text_channels=clip.embed_dim,
-        widths=widths or (DEFAULT_WIDTH,) * stages,
-    )
+    if own is not None:
+        return own if widths is None else replace(own, widths=widths)
+    usual = (DEFAULT_WIDTH,) * len(clip.stage_channels)
+    return UmciConfig(stage_channels=clip.stage_channels, text_channels=clip.embed_dim, widths=widths or usual)
 
 
 def _source(

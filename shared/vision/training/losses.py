@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FOCAL_GAMMA = 2.0  # METHOD.md 1 [V]
+FOCAL_GAMMA = 2.0  # docs/method.md 1 [V]
 POSITIVES_MIN = 0.002  # share of a batch's pixels
-DICE_SMOOTH = 1.0  # METHOD.md 1 [V]
-PROBABILITY_MIN = 1e-5  # METHOD.md 1 [V]
+DICE_SMOOTH = 1.0  # docs/method.md 1 [V]
 TOP_SHARE = 0.002  # share of the map's pixels that speak for the picture in `picture_loss`
 
 
@@ -48,17 +47,18 @@ def caption_loss(pictures: Tensor, captions: Tensor, truth: Tensor, scale: float
 def softmax_focal_loss(evidence: Tensor, mask: Tensor) -> Tensor:
     """Abnormal-minus-normal logits (B, h, w) and mask, bool, of the same shape -> focal loss of each picture (B,).
 
-    METHOD.md 1: gamma 2 on softmax probabilities, clamped at 1e-5 as in the family's code [V]; Lin et al.,
-    arXiv 1708.02002, eq. 4, averaged over the pixels. The softmax of two channels is the sigmoid of their difference.
+    docs/method.md 1: gamma 2 on softmax probabilities (Lin et al., arXiv 1708.02002, eq. 4), averaged over the
+    pixels; the softmax of two channels is the sigmoid of their difference. The family clamps probabilities at 1e-5 [V];
+    the logarithm of the sigmoid needs none, and keeps its gradient where a clamp loses it: where a stage is most wrong.
     """
-    truth = torch.where(mask, evidence, -evidence).sigmoid().clamp(PROBABILITY_MIN, 1 - PROBABILITY_MIN)
-    return ((1 - truth) ** FOCAL_GAMMA * -truth.log()).flatten(1).mean(1)
+    right = torch.where(mask, evidence, -evidence)
+    return (torch.sigmoid(-right) ** FOCAL_GAMMA * -F.logsigmoid(right)).flatten(1).mean(1)
 
 
 def picture_dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
     """Abnormal probability (B, h, w) and mask, bool, of the same shape -> 1 - Dice of each picture (B,).
 
-    METHOD.md 1: smooth 1, per picture [V].
+    docs/method.md 1: smooth 1, per picture [V].
     """
     probability, truth = probability.flatten(1), mask.flatten(1)
     overlap = (probability * truth).sum(1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -141,14 +142,13 @@ class LiveTokens:
 
 
 class CacheRoom(msgspec.Struct, frozen=True):
-    """What a cache needs, told before it is filled."""
+    """What a cache takes, told before it is filled."""
 
     folder: str
     records: int
     missing: int  # records still to compute
-    total_bytes: int
-    needed_bytes: int  # for the missing records
-    free_bytes: int  # on the disk
+    bytes: int  # reserved for all records
+    free_bytes: int  # left on the disk
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,16 @@ class TokenCache:
     """Tokens in float16 and masks on disk, mapped into memory: one file for each stage, a byte for each record done."""
 
     def __init__(self, folder: Path, records: int, shape: RecordShape, device: torch.device) -> None:
-        """Open the files, or make them (sparse) when one is missing or has another size."""
+        """Open the files, or reserve them when one is missing or has another size; InputError: no room for them."""
         self.folder, self._records, self._device = folder, records, device
         sizes = {f"stage{number}.f16": 2 * records * math.prod(stage) for number, stage in enumerate(shape.stages)}
         sizes |= {MASKS: records * shape.size_px**2, DONE: records}
-        self._record_bytes = sum(sizes.values()) // records
+        self._total_bytes = sum(sizes.values())
         folder.mkdir(parents=True, exist_ok=True)
         if not all((folder / name).is_file() and (folder / name).stat().st_size == sizes[name] for name in sizes):
+            self._check_room()
             for name in sizes:
-                _make_empty(folder / name, sizes[name])
+                _reserve(folder / name, sizes[name])
         self._stages = tuple(
             np.memmap(folder / f"stage{number}.f16", np.float16, "r+", shape=(records, *stage))
             for number, stage in enumerate(shape.stages)
@@ -188,22 +189,22 @@ class TokenCache:
         self._mapped = tuple(torch.from_numpy(stage) for stage in self._stages)
         self._mapped_masks = torch.from_numpy(self._masks)
 
+    def _check_room(self) -> None:
+        free_bytes = shutil.disk_usage(self.folder).free
+        if self._total_bytes > free_bytes:
+            sizes = f"{self._total_bytes / 1e9:.1f} GB, {free_bytes / 1e9:.1f} GB are free"
+            cure = "choose another folder with --cache, fewer --views, or --no-cache"
+            raise InputError(f"{self.folder}: the cache needs {sizes}; {cure}")
+
     @property
     def missing(self) -> list[int]:
         """Records that are not filled yet."""
         return [int(record) for record in np.flatnonzero(self._done == 0)]
 
     def room(self) -> CacheRoom:
-        """What the cache needs, and whether the disk has it."""
-        missing = len(self.missing)
-        return CacheRoom(
-            folder=str(self.folder),
-            records=self._records,
-            missing=missing,
-            total_bytes=self._records * self._record_bytes,
-            needed_bytes=missing * self._record_bytes,
-            free_bytes=shutil.disk_usage(self.folder).free,
-        )
+        """What the cache takes, and what it leaves."""
+        free_bytes = shutil.disk_usage(self.folder).free
+        return CacheRoom(str(self.folder), self._records, len(self.missing), self._total_bytes, free_bytes)
 
     def fill(self, source: TokenSource, records: Sequence[int], filled: Callable[[int], bool]) -> bool:
         """Compute records and keep them; `filled(count)` after each batch says whether to go on. False: not done.
@@ -236,9 +237,10 @@ class TokenCache:
         return Tokens(stages, self._mapped_masks[wanted].to(self._device).bool())
 
 
-def _make_empty(path: Path, size_bytes: int) -> None:
+def _reserve(path: Path, size_bytes: int) -> None:
+    """Zeros that have their place on the disk: writing to a mapped file that has none would kill the process."""
     with path.open("wb") as file:
-        file.truncate(size_bytes)
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
 
 
 def open_cache(folder: Path, views: Views, encoder: ClipEncoder, clip_sha256: str, precision: str) -> TokenCache:
@@ -254,10 +256,6 @@ def open_cache(folder: Path, views: Views, encoder: ClipEncoder, clip_sha256: st
         (own / DESCRIPTION).write_bytes(description)
     except OSError as error:
         raise InputError(f"{own}: cannot be written ({error.strerror}); choose another folder with --cache") from error
-    room = cache.room()
-    if room.needed_bytes > room.free_bytes:
-        sizes = f"{room.needed_bytes / 1e9:.1f} GB, {room.free_bytes / 1e9:.1f} GB are free"
-        raise InputError(f"{own}: the cache needs {sizes}; choose another folder, fewer --views, or --no-cache")
     return cache
 
 
