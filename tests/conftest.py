@@ -18,6 +18,7 @@ TORCH_TESTS = (
     Path(__file__).parent / "services/lab/test_bench_metrics.py",
     Path(__file__).parent / "services/lab/test_evaluation.py",
     Path(__file__).parent / "services/lab/test_inspect.py",
+    Path(__file__).parent / "services/lab/test_variants.py",
     Path(__file__).parent / "services/lab/test_weights.py",
 )
 

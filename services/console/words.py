@@ -53,7 +53,7 @@ def event_facts(event: Event) -> list[tuple[str, str]]:
         ("Score", score(event)),
     ]
     for number, defect in enumerate(event.defects, start=1):
-        facts.append((f"Defect {number}", f"{defect.name or 'unnamed'}, {size(defect)}, {_sure(defect)}"))
+        facts.append((f"Defect {number}", f"{name(defect)}, {size(defect)}, {_sure(defect)}"))
     facts.append(("Decided in", milliseconds(event.latency_ms)))
     facts.append(("To spare", milliseconds(event.margin_ms)))
     facts.append(("Models", event.bundle or NOTHING))
@@ -61,6 +61,13 @@ def event_facts(event: Event) -> list[tuple[str, str]]:
     if event.evidence_error:
         facts.append(("Pictures", event.evidence_error))
     return facts
+
+
+def name(defect: Defect) -> str:
+    """What it was called, and how sure that is."""
+    if defect.name_confidence is None:
+        return defect.name or "unnamed"
+    return f"{defect.name} ({defect.name_confidence:.0%})"
 
 
 def size(defect: Defect) -> str:

@@ -21,6 +21,8 @@ TILE_PX = 240
 GAP_PX = 8
 TEXT_PX = 22
 ACROSS = 4  # tiles in a row
+# Colours at full size: thin coloured outlines fade when they are stored at half of it.
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 TRUTH_BGR, FOUND_BGR, PAPER_BGR, INK_BGR = (80, 220, 60), (60, 60, 255), (255, 255, 255), (40, 40, 40)
 
@@ -95,7 +97,7 @@ def _text_band(words: str, scale: float, width: int = ACROSS * (2 * TILE_PX + GA
 
 
 def _write(path: Path, sheet: Image) -> None:
-    encoded = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    encoded = cv2.imencode(".jpg", sheet, JPEG)[1]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.tobytes())

@@ -69,7 +69,7 @@ def metrics(
 
 
 @app.command()
-def models(  # noqa: PLR0913  one argument for each option of the command
+def models(
     bundles: Annotated[str, typer.Option(help="names, or path:FOLDER, with commas between them")] = "mini,vitb",
     precisions: Annotated[str, typer.Option(help="of float32, bf16, fp16, with commas between them")] = "float32,bf16",
     size_px: Annotated[int, typer.Option("--size", min=16, max=8192, help="side of the picture, px")] = 1024,

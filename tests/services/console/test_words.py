@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from services.console.status import reject_rate
-from services.console.words import ACTIONS, OUTCOMES, REASONS, event_facts, event_row, seen, size
+from services.console.words import ACTIONS, OUTCOMES, REASONS, event_facts, event_row, name, seen, size
 from shared.messages import Action, Defect, Outcome, Reason
 from shared.store import Counts, Event
 
@@ -78,3 +79,9 @@ def test_acknowledgement_is_shortened_and_nonsense_kept() -> None:
 )
 def test_reject_rate_follows_the_fail_safe_policy(counts: Counts, fail_safe: str, rate: float | None) -> None:
     assert reject_rate(counts, fail_safe) == rate
+
+
+def test_defect_is_called_by_its_name_and_how_sure_that_is() -> None:
+    plain = Defect((0, 0, 1, 1), 1, 1.0, 0.9)
+    assert name(plain) == "unnamed"
+    assert name(msgspec.structs.replace(plain, name="scratch", name_confidence=0.824)) == "scratch (82%)"
