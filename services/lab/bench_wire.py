@@ -9,7 +9,6 @@ ImageHub (REP). Both run at the same time on the same machine, in blocks that ta
 from __future__ import annotations
 
 import os
-import platform
 import select
 import socket
 import subprocess
@@ -18,8 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal, Protocol
 
@@ -28,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from services.lab.machine import machine
 from shared.errors import SettingsError, SightlineError
 from shared.life import die_with_parent
 from shared.messages import Frame, Outcome, Ticket, Verdict
@@ -258,7 +256,7 @@ def bench_wire(
         p50_ratio=round(sightline.p50_ms / imagezmq.p50_ms, 3),
         p99_ratio=round(sightline.p99_ms / imagezmq.p99_ms, 3),
         within_aim=sightline.p99_ms <= min(AIM_P99_MS, imagezmq.p99_ms) and sightline.lost == 0,
-        environment=environment(),
+        environment={**machine("msgspec", "numpy", "imagezmq"), "wire": LIBRARY},
     )
 
 
@@ -358,24 +356,6 @@ def imagezmq_module() -> Any:
     except ModuleNotFoundError:
         raise SettingsError("bench wire compares with imagezmq, which is missing: pip install imagezmq") from None
     return imagezmq
-
-
-def environment() -> dict[str, str]:
-    """What the figures depend on."""
-    cpus = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return {
-        "cpu": cpus[0] if cpus else platform.machine(),
-        "cores": str(os.cpu_count()),
-        "load_1min": f"{os.getloadavg()[0]:.2f}",
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "wire": LIBRARY,
-        **{name: version(name) for name in ("msgspec", "numpy", "imagezmq")},
-    }
 
 
 def table(report: WireReport) -> Table:
