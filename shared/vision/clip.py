@@ -313,7 +313,7 @@ class ClipEncoder(nn.Module):
         if (rows, columns) == (side, side):
             return positions
         grid = positions[1:].view(1, side, side, -1).permute(0, 3, 1, 2)
-        grid = F.interpolate(grid, (rows, columns), mode="bicubic", antialias=False, align_corners=False)
+        grid = F.interpolate(grid, (rows, columns), mode="bicubic", antialias=True)  # as open_clip resizes it
         return torch.cat([positions[:1], grid[0].flatten(1).T])
 
     def _blocks(self, x: Tensor, stop_early: bool) -> tuple[Tensor, list[Tensor]]:

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import msgspec
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +21,15 @@ PLAIN = ClipConfig(
     stages=(1, 2, 4),
 )
 CONV = replace(PLAIN, stem="conv", stem_widths=(4, 6, 8), detail_width=5)
+
+
+@pytest.fixture(scope="module")
+def vit_b_16() -> torch.nn.Module:
+    """open_clip's own, with random weights."""
+    torch.manual_seed(0)
+    return open_clip.create_model("ViT-B-16").eval()
+
+
 CONFIGS = pytest.mark.parametrize("config", [PLAIN, CONV], ids=["patch", "conv"])
 
 
@@ -34,6 +44,23 @@ def test_encode_equals_open_clips_own_picture_features(config: ClipConfig) -> No
     encoder, images = built(config), torch.randn(2, 3, 64, 64)
     _, pooled = encoder.encode(images)
     assert torch.allclose(pooled, encoder.clip.encode_image(images), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side_px", [224, 160], ids=["its own size", "interpolated grid"])
+def test_encode_equals_open_clips_encode_image_for_vit_b_16(vit_b_16, side_px: int) -> None:
+    torch.manual_seed(1)
+    images = torch.randn(1, 3, side_px, side_px)
+    theirs = vit_b_16
+    if side_px != 224:
+        theirs = open_clip.create_model("ViT-B-16", force_image_size=side_px).eval()
+        weights = vit_b_16.state_dict()
+        open_clip.model.resize_pos_embed(weights, theirs)
+        theirs.load_state_dict(weights)
+    stages, pooled = ClipEncoder(named_config("ViT-B-16"), vit_b_16).eval().encode(images)
+    torch.testing.assert_close(pooled, theirs.encode_image(images), atol=1e-5, rtol=1e-5)
+    final = theirs.visual.forward_intermediates(images, indices=[11], output_fmt="NLC")["image_intermediates"][0]
+    torch.testing.assert_close(stages[-1].flatten(1, 2), final, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
