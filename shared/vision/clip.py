@@ -312,9 +312,9 @@ class ClipEncoder(nn.Module):
         side = self.config.vision.image_size // self.config.vision.patch_size
         if (rows, columns) == (side, side):
             return positions
-        grid = positions[1:].view(1, side, side, -1).permute(0, 3, 1, 2)
+        grid = positions[1:].float().view(1, side, side, -1).permute(0, 3, 1, 2)  # antialiasing knows no bfloat16
         grid = F.interpolate(grid, (rows, columns), mode="bicubic", antialias=True)  # as open_clip resizes it
-        return torch.cat([positions[:1], grid[0].flatten(1).T])
+        return torch.cat([positions[:1], grid[0].flatten(1).T.to(positions.dtype)])
 
     def _blocks(self, x: Tensor, stop_early: bool) -> tuple[Tensor, list[Tensor]]:
         indices = [block - 1 for block in self.config.stages]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from shared.errors import BundleError
 from shared.vision.clip import ClipConfig, ClipEncoder, TextConfig, VisionConfig, named_config
+from shared.vision.pixels import DTYPES
 
 pytestmark = pytest.mark.model
 
@@ -110,6 +111,18 @@ def test_stages_carry_gradients_to_the_whole_picture_tower() -> None:
     (sum(one.square().sum() for one in maps) + pooled.square().sum()).backward()
     idle = [name for name, p in encoder.clip.visual.named_parameters() if p.grad is None or not p.grad.abs().any()]
     assert not idle
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@CONFIGS
+def test_stages_in_a_lower_precision_are_near_those_in_float32_at_any_size(config: ClipConfig, precision) -> None:
+    torch.manual_seed(2)
+    images = torch.randn(1, 3, 96, 128)
+    exact = built(config).stages(images)
+    for found, wanted in zip(built(config).set_precision(precision).stages(images), exact, strict=True):
+        assert found.dtype == DTYPES[precision]
+        assert (found.float() - wanted).norm() < 0.02 * wanted.norm()
 
 
 @torch.no_grad()
