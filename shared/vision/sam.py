@@ -33,6 +33,7 @@ from shared.settings import Precision
 from shared.vision.clip import ConvStem, DetailBranch
 from shared.vision.pixels import DTYPES, resized_rgb
 from shared.vision.sam_attention import use_fast_blocks
+from shared.vision.sam_decoder import decode_levels
 
 DECODER_STRIDE_PX = 4  # canvas pixels per pixel of the mask logits of a SAM with a detail map
 TOKEN_STRIDE_PX = 16  # canvas pixels per cell of the embedding
@@ -292,7 +293,7 @@ class SamSession:
         sparse, dense = encode_prompts(points=pointed, boxes=boxes, masks=maps)
         pe = encode_prompts.get_dense_pe()
         if embedding.detail is None:
-            logits, iou = decoder(embedding.tokens, pe, sparse, dense, multimask_output=True)
+            logits, iou = decode_levels(decoder, embedding.tokens, pe, sparse, dense)
         else:
             logits, iou = decoder.predict(embedding.tokens, embedding.detail, pe, sparse, dense, maps)
         return logits, iou.clamp(0.0, 1.0)

@@ -47,10 +47,29 @@ class UmciConfig:
             raise BundleError(f"kernels {self.strip_kernel} and {self.merge_kernel} must be odd: correct them")
 
 
+def attention(query: Tensor, text: Tensor) -> Tensor:
+    """Scaled dot-product attention of (B, N, C) queries to the (B, 2, C) texts as keys -> weights (B, N, 2)."""
+    return torch.softmax(query @ text.transpose(1, 2) * query.shape[-1] ** -0.5, dim=-1)
+
+
 def attend(query: Tensor, text: Tensor) -> Tensor:
-    """Scaled dot-product attention of (B, N, C) queries over the (B, 2, C) texts as key and value -> (B, N, C)."""
-    weights = torch.softmax(query @ text.transpose(1, 2) * query.shape[-1] ** -0.5, dim=-1)  # (B, N, 2)
-    return weights @ text
+    """The same with the texts as values too -> (B, N, C)."""
+    return attention(query, text) @ text
+
+
+def convolve_texts(convolution: nn.Module, weights: Tensor, text: Tensor) -> Tensor:
+    """`convolution(weights of each pixel @ text)` for weights (B, 2, h, w), text (B, 2, C) -> (B, C, h, w).
+
+    A convolution of mixtures of two texts is one of the two weights, by the texts as the kernel sees them: two
+    channels in instead of C, the same up to rounding.
+    """
+    assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+    kernels = torch.einsum("btc,ocij->botij", text, convolution.weight).flatten(2)  # (B, C, 2 * k * k)
+    margin = convolution.kernel_size[0] // 2
+    mode = "replicate" if convolution.padding_mode == "replicate" else "constant"
+    windows = F.unfold(F.pad(weights, (margin,) * 4, mode=mode), convolution.kernel_size)  # (B, 2 * k * k, h * w)
+    found: Tensor = kernels @ windows + convolution.bias[:, None]
+    return found.view(*found.shape[:2], *weights.shape[2:])
 
 
 def standardised(tokens: Tensor) -> Tensor:
@@ -75,11 +94,10 @@ class StripPath(nn.Module):
         self.merge = _same_size(nn.Conv2d, width, config.merge_kernel, config.padding)
 
     def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
-        rows = attend(self.rows(pixels.mean(2).transpose(1, 2)).transpose(1, 2), text)  # (B, h, C)
-        columns = attend(self.columns(pixels.mean(1).transpose(1, 2)).transpose(1, 2), text)  # (B, w, C)
-        stretched = rows[:, :, None] + columns[:, None]  # (B, h, w, C): bilinear stretching of a strip is broadcasting
-        merged: Tensor = self.merge(stretched.permute(0, 3, 1, 2))
-        return merged.permute(0, 2, 3, 1)
+        rows = attention(self.rows(pixels.mean(2).transpose(1, 2)).transpose(1, 2), text)  # (B, h, 2)
+        columns = attention(self.columns(pixels.mean(1).transpose(1, 2)).transpose(1, 2), text)  # (B, w, 2)
+        stretched = rows[:, :, None] + columns[:, None]  # (B, h, w, 2): bilinear stretching of a strip is broadcasting
+        return convolve_texts(self.merge, stretched.permute(0, 3, 1, 2), text).permute(0, 2, 3, 1)
 
 
 class ScalePath(nn.Module):
@@ -92,14 +110,14 @@ class ScalePath(nn.Module):
 
     def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
         planes = pixels.permute(0, 3, 1, 2)  # (B, C, h, w)
-        total = torch.zeros_like(planes)
+        total = planes.new_zeros(len(planes), text.shape[1], *planes.shape[2:])  # (B, 2, h, w)
         for kernel in self.pool_kernels:
             # ceil_mode: a grid smaller than the kernel, or no multiple of it, still has a cell for every pixel
             pooled = F.avg_pool2d(planes, kernel, ceil_mode=True)  # (B, C, ceil(h / k), ceil(w / k))
-            asked = attend(pooled.flatten(2).transpose(1, 2), text).transpose(1, 2).reshape(pooled.shape)
-            total = total + F.interpolate(asked, planes.shape[-2:], mode="bilinear")
-        merged: Tensor = self.merge(total)
-        return merged.permute(0, 2, 3, 1)
+            weights = attention(pooled.flatten(2).transpose(1, 2), text).transpose(1, 2)
+            weights = weights.reshape(len(planes), -1, *pooled.shape[2:])
+            total = total + F.interpolate(weights, planes.shape[2:], mode="bilinear")
+        return convolve_texts(self.merge, total, text).permute(0, 2, 3, 1)
 
 
 class StageHead(nn.Module):

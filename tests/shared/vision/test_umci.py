@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.errors import BundleError
-from shared.vision.umci import Umci, UmciConfig, attend, standardised
+from shared.vision.umci import Umci, UmciConfig, attend, convolve_texts, standardised
 
 pytestmark = pytest.mark.model
 
@@ -111,6 +111,17 @@ def test_umci_turns_with_the_picture_when_rows_and_columns_are_read_alike() -> N
                 merge.weight.copy_((merge.weight + merge.weight.transpose(2, 3)) / 2)
     turned = umci.anomaly_map(tuple(stage.transpose(1, 2) for stage in stages), text, (40, 24))
     assert torch.allclose(turned.transpose(1, 2), umci.anomaly_map(stages, text, (24, 40)), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_convolving_the_texts_is_convolving_their_mixture(padding: str, kernel: int) -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(6, 6, kernel, padding=kernel // 2, padding_mode=padding)
+    weights, text = torch.randn(3, 2, 5, 7), torch.randn(3, 2, 6)
+    mixture = torch.einsum("bthw,btc->bchw", weights, text)
+    found = convolve_texts(convolution, weights, text)
+    torch.testing.assert_close(found, convolution(mixture), atol=1e-5, rtol=1e-5)
 
 
 def test_attend_mixes_the_texts_by_likeness() -> None:
