@@ -237,13 +237,18 @@ def fit(
             numbers = torch.from_numpy(views.class_numbers[np.array(own, dtype=np.int64) % views.pictures])
             losses = trainer.step(source.read(own) if own else None, numbers, len(records))
             step += 1
-            stopping = group.agree(watch.stop_requested)
+            if not math.isfinite(losses.total):
+                raise InputError(
+                    f"{run.out}: the loss is {losses.total} at step {step}; train anew with a smaller --lr"
+                )
             if log is not None:
                 log.add(step, epoch, losses)
                 watch.stepped(step, of, losses)
-                if stopping or step % per_epoch == 0 or step % run.checkpoint_every_steps == 0:
-                    log.keep()
-                    save_checkpoint(run.out, step, settings, trainer.state())
+            stopping = group.agree(watch.stop_requested)
+            due = stopping or step % per_epoch == 0 or step % run.checkpoint_every_steps == 0
+            if log is not None and due:
+                log.keep()
+                save_checkpoint(run.out, step, settings, trainer.state())
             if stopping:
                 break
     return TrainResult(str(run.out), step, of, finished=step >= of, loss=None if losses is None else losses.total)

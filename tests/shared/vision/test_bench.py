@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from shared.errors import BundleError
+from shared.errors import BundleError, SettingsError
 from shared.vision.bench import (
     THRESHOLD,
     Task,
@@ -67,6 +67,12 @@ def test_measure_refuses_a_bundle_without_sam(tmp_path: Path) -> None:
     write_bundle(tmp_path, name="half", version="1", image_size_px=64, default_threshold=0.5, clip=clip)
     with pytest.raises(BundleError, match="has no SAM"):
         measure(Task(f"path:{tmp_path}", "float32"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_measure_refuses_a_gpu_that_is_not_there(task: Task) -> None:
+    with pytest.raises(SettingsError, match="no GPU"):
+        measure(msgspec.structs.replace(task, device="cuda"))
 
 
 def test_measure_refuses_random_weights_for_what_it_does_not_know(tmp_path: Path) -> None:

@@ -74,8 +74,9 @@ def test_drawn_views_keep_to_their_shares_class_and_seed(root: Path) -> None:
     assert 430 < sum(view.upside_down for view in drawn) < 570
     assert all(len(set(views.class_numbers[list(view.pictures)])) == 1 for view in mosaics)
     assert all(record % 10 in view.pictures for record, view in enumerate(drawn))
-    assert drawn == [views_of(root, views.config).view(record) for record in range(10, 1010)]
-    assert drawn != [views_of(root, replace(views.config, seed=1)).view(record) for record in range(10, 1010)]
+    again, other = views_of(root, views.config), views_of(root, replace(views.config, seed=1))
+    assert drawn[:50] == [again.view(record) for record in range(10, 60)]
+    assert drawn[:50] != [other.view(record) for record in range(10, 60)]
 
 
 @pytest.mark.parametrize("axis", ["mirrored", "upside_down"])
