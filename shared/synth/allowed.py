@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
+from shared.synth.lookalikes import (
+    Lookalike,
+    dust,
+    fixture,
+    logo,
+    other_texture,
+    reflection,
+    seam,
+    sticker,
+    tray,
+)
 from shared.synth.noise import Plane, any_tone, grid, plane, slopes, three
+from shared.synth.pieces import own
 from shared.synth.pose import Pose, pose_at, stamp
-from shared.synth.scenes import Painter, Scene, cast_shadow, over
+from shared.synth.scenes import Painter, Scene, cast_shadow, over, printed
 
-_ADORNED_ODDS = 0.3
+_ADORNED_ODDS = 0.45
 
 
 def adorned(painter: Painter) -> Painter:
@@ -25,6 +39,16 @@ def adorned(painter: Painter) -> Painter:
     return paint
 
 
+def adorn_part(rng: np.random.Generator, scene: Scene, pose: Pose) -> None:
+    """Sometimes something allowed on a part, around it or beside it."""
+    for odds, add in _BESIDE:
+        if rng.random() < odds:
+            add(rng, scene)
+    for odds, add_to in _WITH_POSE:
+        if rng.random() < odds:
+            add_to(rng, scene, pose)
+
+
 def engrave(rng: np.random.Generator, scene: Scene, pose: Pose) -> None:
     """Letters pressed into a part."""
     relief = plane(cv2.blur(stamp(rng, pose, rng.uniform(0.3, 0.7)), (3, 3))) * np.float32(rng.choice((-2, 2)))
@@ -35,8 +59,9 @@ def neighbour(rng: np.random.Generator, scene: Scene, pose: Pose) -> None:
     """The next part of the same kind, mostly cut off by the picture's edge."""
     assert scene.coverage is not None
     assert scene.background is not None
-    heading, distance = rng.uniform(0, 2 * np.pi), pose.radius_px * rng.uniform(2.1, 2.6)
-    matrix = cv2.getRotationMatrix2D(pose.centre, rng.uniform(0, 360), 1.0)
+    place = own(rng)
+    heading, distance = place.uniform(0, 2 * np.pi), pose.radius_px * place.uniform(2.1, 2.6)
+    matrix = cv2.getRotationMatrix2D(pose.centre, place.uniform(0, 360), 1.0)
     matrix[:, 2] = matrix[:, 2] + (distance * np.cos(heading), distance * np.sin(heading))
     size = scene.shape[::-1]
     cover = plane(cv2.warpAffine(scene.coverage, matrix, size))
@@ -64,9 +89,10 @@ def _lettering(rng: np.random.Generator, scene: Scene) -> None:
     height, width = scene.shape
     centre = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
     pose = pose_at(scene.shape, rng.uniform(0.1, 0.4) * width, centre, rng.normal(0, 0.1), scene.light_rad)
-    scene.colour = over(
-        scene.colour, any_tone(rng, (0.05, 0.95)), stamp(rng, pose, 0.9) * np.float32(rng.uniform(0.5, 1))
-    )
+    ink_colour, letters = any_tone(rng, (0.05, 0.95)), stamp(rng, pose, 0.9)
+    ink = letters * np.float32(rng.uniform(0.5, 1))
+    scene.colour = over(scene.colour, ink_colour, ink)
+    printed(scene, ink)
 
 
 def _groove(rng: np.random.Generator, scene: Scene) -> None:
@@ -111,4 +137,14 @@ def _drilled_holes(rng: np.random.Generator, scene: Scene) -> None:
     scene.colour = over(scene.colour * three(1 + rim), any_tone(rng, (0.0, 0.15)), np.clip(radius - far + 0.5, 0, 1))
 
 
-_FEATURES = (_lettering, _groove, _border, _rivets, _drilled_holes)
+_FEATURES: tuple[Lookalike, ...] = (
+    *(_lettering, _groove, _border, _rivets, _drilled_holes),
+    *(dust, sticker, logo, seam, other_texture, reflection),
+)
+_BESIDE: tuple[tuple[float, Lookalike], ...] = (
+    *((0.12, guide_rail), (0.1, fixture), (0.15, dust)),
+    *((0.04, sticker), (0.05, logo), (0.05, reflection), (0.04, other_texture)),
+)
+_WITH_POSE: tuple[tuple[float, Callable[[np.random.Generator, Scene, Pose], None]], ...] = (
+    *((0.12, tray), (0.18, neighbour)),
+)

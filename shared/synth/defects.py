@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from shared.synth.marks import anywhere, blob, contrasting, fill, line_size, on_edge, on_product, soften, stroke, walk
+from shared.synth.marks import anywhere, blob, contrasting, line_size, on_edge, on_product, soften, stroke, walk
 from shared.synth.noise import Plane, any_tone, cloud, grain, grid, plane, slopes, three, tone
 from shared.synth.scenes import Scene, over
 
@@ -273,24 +273,6 @@ def distortion(rng: np.random.Generator, scene: Scene, area_px: float) -> Plane:
     return on_product(scene, region.astype(np.float32))
 
 
-def missing_structure(rng: np.random.Generator, scene: Scene, area_px: float) -> Plane:
-    """A tooth, pin, ball or component that is not there; elsewhere a patch that has lost its texture."""
-    if not scene.features:
-        region = on_product(scene, blob(rng, scene, anywhere(rng, scene), area_px, 0.1, 2))
-        flat = plane(cv2.blur(scene.colour, (31, 31))) * np.float32(rng.choice((0.6, 0.75, 1.3)))
-        scene.colour = over(scene.colour, flat, region)
-        return region
-    region = fill(scene, scene.features[int(rng.integers(len(scene.features)))])
-    if scene.under is not None:
-        region = on_product(scene, region)
-        scene.colour = over(scene.colour, scene.under, region)
-        return region
-    assert scene.coverage is not None
-    bite = np.minimum(region, scene.coverage)
-    scene.coverage = scene.coverage - bite
-    return bite
-
-
 def corrosion(rng: np.random.Generator, scene: Scene, area_px: float) -> Plane:
     """Rust or mould: ragged, mottled patches."""
     size = np.sqrt(area_px)
@@ -322,7 +304,7 @@ def grease_spot(rng: np.random.Generator, scene: Scene, area_px: float) -> Plane
     return region
 
 
-DEFECTS: dict[str, DefectPainter] = {
+SURFACE_DEFECTS: dict[str, DefectPainter] = {
     "scratch": scratch,
     "crack": crack,
     "dent": dent,
@@ -337,7 +319,6 @@ DEFECTS: dict[str, DefectPainter] = {
     "bubble": bubble,
     "cut thread": cut_thread,
     "distortion": distortion,
-    "missing structure": missing_structure,
     "corrosion": corrosion,
     "grease spot": grease_spot,
     "wrinkle": wrinkle,

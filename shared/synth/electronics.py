@@ -20,7 +20,7 @@ from shared.synth.noise import (
     tone,
 )
 from shared.synth.pose import Pose, around, box_outline, finish, rounded_box, stamp
-from shared.synth.scenes import Scene, over
+from shared.synth.scenes import Scene, over, printed
 
 
 def circuit_board(rng: np.random.Generator, pose: Pose) -> Scene:
@@ -125,7 +125,9 @@ def chip_package(rng: np.random.Generator, pose: Pose) -> Scene:
         inside = np.maximum(inside, np.minimum(side, pitch * legs / 2 - np.abs(pose.y)))
     epoxy = tone(rng, (0, 360), (0.0, 0.15), (0.08, 0.22))
     top = ramp(0.95 + grain(rng, pose.shape) * np.float32(0.05), epoxy * 0, epoxy)
-    top = over(top, any_tone(rng, (0.45, 0.8)), stamp(rng, pose, 0.4) * np.float32(rng.uniform(0.4, 0.9)))
+    ink_colour, letters = any_tone(rng, (0.45, 0.8)), stamp(rng, pose, 0.4)
+    ink = letters * np.float32(rng.uniform(0.4, 0.9))
+    top = over(top, ink_colour, ink)
     dot = np.hypot(pose.x + np.float32(half_x * 0.8), pose.y - np.float32(half_y * 0.7)) - np.float32(r * 0.045)
     top = top * three(1 - np.clip(-dot, 0, 1) * np.float32(0.5))
     colour = over(hsv(210, 0.04, rng.uniform(0.6, 0.9)), top, np.clip(body + 0.5, 0, 1))
@@ -136,7 +138,7 @@ def chip_package(rng: np.random.Generator, pose: Pose) -> Scene:
         for sign in (-1, 1):
             x, y = (k + 0.5 - legs / 2) * pitch, sign * (half_y + reach * 0.55)
             scene.features.append(pose.picture(box_outline(x / r, y / r, pitch * 0.45 / r, reach * 0.55 / r)))
-    return scene
+    return printed(scene, ink)
 
 
 def cable_end(rng: np.random.Generator, pose: Pose) -> Scene:
@@ -162,3 +164,36 @@ def cable_end(rng: np.random.Generator, pose: Pose) -> Scene:
         outline = [place / r + 1.03 * size / r * np.array([np.cos(t), np.sin(t)]) for t in np.arange(20) * np.pi / 10]
         scene.features.append(pose.picture(np.array(outline)))
     return scene
+
+
+def transistor(rng: np.random.Generator, pose: Pose) -> Scene:
+    """A three-legged component lying flat: moulded body, print, often a metal tab; any leg may be missing."""
+    r = pose.radius_px
+    half, legs, pitch = r * rng.uniform(0.28, 0.42), 3, r * rng.uniform(0.16, 0.26)
+    body = rounded_box(pose.x + np.float32(r * 0.35), pose.y, r * 0.3, half, r * rng.uniform(0.02, 0.12))
+    tab = rounded_box(pose.x + np.float32(r * 0.75), pose.y, r * 0.2, half * 0.95, r * 0.03)
+    tab = np.minimum(tab, np.hypot(pose.x + np.float32(r * 0.78), pose.y) - np.float32(r * 0.08))
+    inside = np.maximum(body, tab) if rng.random() < 0.6 else body
+    wide, reach = pitch * rng.uniform(0.16, 0.26), r * rng.uniform(0.7, 0.95)
+    for k in (-1, 0, 1):
+        leg = rounded_box(
+            pose.x - np.float32(reach / 2 - r * 0.05), pose.y - np.float32(k * pitch), reach / 2, wide, 1.0
+        )
+        inside = np.maximum(inside, leg)
+    epoxy = tone(rng, (0, 360), (0.0, 0.15), (0.06, 0.25))
+    top = ramp(0.95 + grain(rng, pose.shape) * np.float32(0.05), epoxy * 0, epoxy)
+    colour = over(ramp(_tin(rng, pose), hsv(0, 0, 0), hsv(210, 0.04, 0.9)), top, np.clip(body + 0.5, 0, 1))
+    lit = 1 + slopes(np.clip(body, 0, 3), pose.light_rad) * np.float32(0.3)
+    scene = finish(pose, inside, colour * three(plane(lit)), 2.0, 0.25)
+    for k in range(-1, legs - 1):
+        x, y = r * 0.02 + reach * 0.5, k * pitch
+        scene.features.append(pose.picture(box_outline(x / r, y / r, reach * 0.55 / r, wide * 1.5 / r)))
+    return scene
+
+
+def _tin(rng: np.random.Generator, pose: Pose) -> Plane:
+    """(H, W) dull metal with a lengthwise sheen."""
+    sheen = np.cos(pose.y * np.float32(3 / pose.radius_px) + np.float32(rng.uniform(0, 6))) * np.float32(0.1)
+    return plane(
+        np.float32(rng.uniform(0.5, 0.85)) + sheen + cloud(rng, pose.shape, pose.radius_px * 0.3) * np.float32(0.05)
+    )

@@ -1,15 +1,16 @@
-"""A contact sheet of what the procedural world looks like: `python -m shared.synth.gallery OUT.png`."""
+"""A contact sheet of what the procedural world looks like: kinds' names -> one picture."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.synth.samples import SURFACES, Sample, sample
+from shared.synth.samples import Sample, sample
+
+_ROWS = 12  # of kinds before the next column begins
 
 
 def outlined(shown: Sample) -> NDArray[np.uint8]:
@@ -24,29 +25,16 @@ def outlined(shown: Sample) -> NDArray[np.uint8]:
 
 
 def contact_sheet(
-    seed: int, names: list[str], *, good: int = 2, defective: int = 4, size_px: int = 192
+    seed: int, names: Sequence[str], *, good: int = 2, defective: int = 4, size_px: int = 192
 ) -> NDArray[np.uint8]:
-    """(rows * size, columns * size, 3) BGR: one row for each kind."""
-    rng = np.random.default_rng(seed)
+    """(H, W, 3) BGR: one row for each kind, good pictures first; long lists continue in further columns of rows."""
     rows = []
-    for name in names:
+    for number, name in enumerate(names):
+        rng = np.random.default_rng((seed, number))
         flaws = [False] * good + [True] * defective
         shots = [sample(rng, size_px=size_px, surface=name, defective=flaw) for flaw in flaws]
         rows.append(np.hstack([outlined(shot) for shot in shots]))
-    return np.vstack(rows)
-
-
-def main() -> None:
-    """Write the sheet to the path given on the command line."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m shared.synth.gallery OUT.png")
-    names = list(SURFACES)
-    half = (len(names) + 1) // 2
-    left, right = contact_sheet(0, names[:half]), contact_sheet(1, names[half:])
-    right = np.vstack([right, np.zeros((left.shape[0] - right.shape[0], *right.shape[1:]), np.uint8)])
-    if not cv2.imwrite(str(Path(sys.argv[1])), np.hstack([left, right])):
-        sys.exit(f"{sys.argv[1]} cannot be written: give a path ending in .png in a folder that exists")
-
-
-if __name__ == "__main__":
-    main()
+    columns = [np.vstack(rows[first : first + _ROWS]) for first in range(0, len(rows), _ROWS)]
+    short = columns[0].shape[0] - columns[-1].shape[0]
+    columns[-1] = np.pad(columns[-1], ((0, short), (0, 0), (0, 0)))
+    return np.hstack(columns)

@@ -16,8 +16,9 @@ from shared.synth.noise import (
     three,
     tone,
 )
-from shared.synth.pose import Pose, box_outline, finish, metal, rounded_box, stamp
-from shared.synth.scenes import Scene, over
+from shared.synth.pieces import own, varied
+from shared.synth.pose import Pose, box_outline, finish, metal, rings_on_grid, rounded_box, stamp
+from shared.synth.scenes import Scene, over, printed
 
 
 def tablet(rng: np.random.Generator, pose: Pose) -> Scene:
@@ -49,10 +50,10 @@ def bottle_cap(rng: np.random.Generator, pose: Pose) -> Scene:
     ring = np.clip(np.abs(far - pose.radius_px * rng.uniform(0.2, 0.6)), 0, 2)
     value = value - slopes(ring, pose.light_rad) * np.float32(rng.uniform(0, 0.25))
     colour = ramp(value, base * 0, base)
-    if rng.random() < 0.5:
-        print_px = stamp(rng, pose, 0.8)
-        colour = over(colour, any_tone(rng, (0.05, 1.0)), print_px)
-    return finish(pose, inside, colour, pose.radius_px * 0.08, 0.2)
+    ink = stamp(rng, pose, 0.8) if rng.random() < 0.5 else None
+    if ink is not None:
+        colour = over(colour, any_tone(rng, (0.05, 1.0)), ink)
+    return printed(finish(pose, inside, colour, pose.radius_px * 0.08, 0.2), ink)
 
 
 def biscuit(rng: np.random.Generator, pose: Pose) -> Scene:
@@ -98,9 +99,10 @@ def capsule(rng: np.random.Generator, pose: Pose) -> Scene:
         np.exp(-across * np.float32(rng.uniform(8, 40))) * np.float32(rng.uniform(0.1, 0.4)) * (inside > half_y * 0.3)
     )
     colour = colour * three(value) + three(cv2.blur(gloss.astype(np.float32), (5, 5)))
-    if rng.random() < 0.5:
-        colour = over(colour, any_tone(rng, (0.0, 0.4)), stamp(rng, pose, 0.5))
-    return finish(pose, inside, colour.astype(np.float32), half_y * 0.9, 0.1)
+    ink = stamp(rng, pose, 0.5) if rng.random() < 0.5 else None
+    if ink is not None:
+        colour = over(colour, any_tone(rng, (0.0, 0.4)), ink)
+    return printed(finish(pose, inside, colour.astype(np.float32), half_y * 0.9, 0.1), ink)
 
 
 def coin(rng: np.random.Generator, pose: Pose) -> Scene:
@@ -142,13 +144,14 @@ def battery(rng: np.random.Generator, pose: Pose) -> Scene:
     sleeve, band = any_tone(rng, (0.15, 0.9)), any_tone(rng, (0.3, 1.0))
     split = pose.radius_px * np.float32(rng.uniform(0.2, 0.6))
     colour = over(sleeve, band, np.clip(pose.x - split + 0.5, 0, 1))
-    colour = over(colour, any_tone(rng, (0.6, 1.0)), stamp(rng, pose, 0.45) * np.float32(0.9))
+    ink_colour, ink = any_tone(rng, (0.6, 1.0)), stamp(rng, pose, 0.45) * np.float32(0.9)
+    colour = over(colour, ink_colour, ink)
     bare = np.clip(np.abs(pose.x + np.float32(pose.radius_px * 0.04)) - pose.radius_px * np.float32(0.88), 0, 1)
     colour = over(colour, plane([0.72, 0.74, 0.75]), bare)
     across = pose.y / np.float32(half_y)
     shade = 1.05 - across**2 * np.float32(0.45)
     shine = np.exp(-((across + np.float32(rng.uniform(-0.5, 0.5))) ** 2) * 18) * np.float32(rng.uniform(0.1, 0.35))
-    return finish(pose, inside, colour * three(shade) + three(shine), 2.0, 0.1)
+    return printed(finish(pose, inside, colour * three(shade) + three(shine), 2.0, 0.1), ink)
 
 
 def chocolate_bar(rng: np.random.Generator, pose: Pose) -> Scene:
@@ -195,24 +198,20 @@ def blister_pack(rng: np.random.Generator, pose: Pose) -> Scene:
     lit = 0.95 + slopes(plane(height), pose.light_rad) * np.float32(0.35)
     scene = finish(pose, inside, over(empty, ramp(plane(lit), tint * 0, tint), plane(pill)), 2.0, 0.2)
     scene.under = empty
-    for i in range(columns):
-        for j in range(rows):
-            middle = np.array([i + 0.5 - columns / 2, j + 0.5 - rows / 2]) * pitch / r
-            ring = [middle + 0.34 * pitch / r * np.array([np.cos(t), np.sin(t)]) for t in np.arange(16) * np.pi / 8]
-            scene.features.append(pose.picture(np.array(ring)))
+    scene.features = rings_on_grid(pose, columns, rows, pitch, 0.34 * pitch)
     return scene
 
 
 def almond(rng: np.random.Generator, pose: Pose) -> Scene:
     """A kernel: an uneven drop with ridged brown skin."""
     angle, far, r = np.arctan2(pose.y, pose.x), np.hypot(pose.x, pose.y), pose.radius_px
-    slim, tip = rng.uniform(0.5, 0.85), rng.uniform(0.0, 0.25)
+    slim, tip = varied(rng, rng.uniform(0.5, 0.85), 0.05), varied(rng, rng.uniform(0.0, 0.25), 0.2)
     profile = r / np.sqrt(np.cos(angle) ** 2 + (np.sin(angle) / np.float32(slim)) ** 2)
     profile = profile * (1 - np.float32(tip) * np.clip(np.cos(angle), 0, 1) * np.sin(angle) ** 2)
-    profile = profile * (1 + np.cos(angle * 3 + np.float32(rng.uniform(0, 6))) * np.float32(0.015))
+    profile = profile * (1 + np.cos(angle * 3 + np.float32(own(rng).uniform(0, 6))) * np.float32(0.015))
     inside = (profile - far) * np.float32(0.8)
     spread = np.float32(r * slim) * np.sqrt(np.clip(1.05 - (pose.x / r) ** 2, 0.02, 1))
-    ridges = np.interp(pose.y / spread, np.linspace(-1.5, 1.5, 90), rng.normal(0, 1, 90))
+    ridges = np.interp(pose.y / spread, np.linspace(-1.5, 1.5, 90), own(rng).normal(0, 1, 90))
     skin = plane(ridges) * np.float32(rng.uniform(0.04, 0.12)) + clouds(rng, pose.shape, r * 0.2, 4) * np.float32(0.06)
     brown = tone(rng, (18, 32), (0.45, 0.75), (0.4, 0.85))
     return finish(pose, inside, ramp(0.8 + skin, brown * 0.1, brown), r * slim * 0.6, 0.05)

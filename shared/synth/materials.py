@@ -22,8 +22,10 @@ from shared.synth.noise import (
     streaks,
     three,
     tone,
+    wide,
 )
-from shared.synth.scenes import Scene, over
+from shared.synth.pieces import own, region_of
+from shared.synth.scenes import Scene, over, printed
 
 
 def any_light(rng: np.random.Generator) -> float:
@@ -35,11 +37,12 @@ def toned(rng: np.random.Generator, value: Plane, low: Colour, high: Colour, lig
 
 
 def turned(rng: np.random.Generator, shape: Shape, spread_rad: float = 0.2) -> tuple[Plane, Plane]:
-    """Pixel coordinates turned by a small random angle, or that and a right angle."""
+    """Pixel coordinates turned by a small random angle, or that and a right angle; another piece's are moved on."""
     xs, ys = grid(shape)
-    angle = rng.normal(0, spread_rad) + rng.choice((0.0, np.pi / 2))
-    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return xs * cos + ys * sin, ys * cos - xs * sin
+    angle, move = rng.normal(0, spread_rad) + rng.choice((0.0, np.pi / 2)), region_of(rng)
+    cos, sin = np.float32(np.cos(angle + move.turn_rad)), np.float32(np.sin(angle + move.turn_rad))
+    right, down = np.float32(move.right * shape[1]), np.float32(move.down * shape[0])
+    return xs * cos + ys * sin + right, ys * cos - xs * sin + down
 
 
 def brushed_metal(rng: np.random.Generator, shape: Shape) -> Scene:
@@ -61,7 +64,7 @@ def brushed_metal(rng: np.random.Generator, shape: Shape) -> Scene:
 def wood(rng: np.random.Generator, shape: Shape) -> Scene:
     _, ys = turned(rng, shape, 0.08)
     bend = cloud(rng, shape, shape[0] * 0.4, 3) * np.float32(shape[0] * rng.uniform(0.02, 0.09))
-    period = np.float32(shape[0] / rng.uniform(5, 22))
+    period = np.float32(shape[0] / wide(rng, 3, 30))
     rings = ((ys + bend) / period) % 1
     growth = rings**2 * np.float32(rng.uniform(0.15, 0.55))
     fibre = streaks(rng, shape, int(shape[1] * 0.12)) * np.float32(rng.uniform(0.05, 0.12))
@@ -74,7 +77,7 @@ def wood(rng: np.random.Generator, shape: Shape) -> Scene:
 
 def leather(rng: np.random.Generator, shape: Shape) -> Scene:
     light = any_light(rng)
-    cell = shape[0] / rng.uniform(16, 40)
+    cell = shape[0] / wide(rng, 10, 50)
     distance, _ = cells(rng, shape, cell)
     pebble = cv2.GaussianBlur(np.minimum(distance, cell * 0.6), (0, 0), max(cell * 0.08, 0.6)) * np.float32(-10 / cell)
     value = 0.5 + slopes(pebble, light) * np.float32(0.9) + pebble * np.float32(0.018)
@@ -84,7 +87,7 @@ def leather(rng: np.random.Generator, shape: Shape) -> Scene:
 
 
 def concrete(rng: np.random.Generator, shape: Shape) -> Scene:
-    value = 0.55 + clouds(rng, shape, shape[0] * rng.uniform(0.15, 0.4), 5, 0.6) * np.float32(rng.uniform(0.03, 0.08))
+    value = 0.55 + clouds(rng, shape, shape[0] * wide(rng, 0.08, 0.5), 5, 0.6) * np.float32(rng.uniform(0.03, 0.08))
     value = value + grain(rng, shape) * np.float32(rng.uniform(0.02, 0.05))
     pores = cloud(rng, shape, max(shape[0] / 90, 1.5)) > rng.uniform(2.6, 3.6)
     value = value - cv2.blur(pores.astype(np.float32), (3, 3)) * np.float32(0.25)
@@ -107,9 +110,9 @@ def moulded_plastic(rng: np.random.Generator, shape: Shape) -> Scene:
 
 def carpet(rng: np.random.Generator, shape: Shape) -> Scene:
     light = any_light(rng)
-    tuft = max(shape[0] / rng.uniform(40, 90), 2.0)
+    tuft = max(shape[0] / wide(rng, 20, 110), 2.0)
     distance, labels = cells(rng, shape, tuft)
-    shades = rng.normal(0, rng.uniform(0.05, 0.2), int(labels.max()) + 1).astype(np.float32)
+    shades = own(rng).normal(0, rng.uniform(0.05, 0.2), int(labels.max()) + 1).astype(np.float32)
     value = 0.7 - distance * np.float32(0.4 / tuft) + shades[labels] + grain(rng, shape) * np.float32(0.1)
     value = value + cloud(rng, shape, shape[0] * 0.25) * np.float32(0.05)
     high = any_tone(rng, (0.3, 0.9))
@@ -139,9 +142,9 @@ def paper(rng: np.random.Generator, shape: Shape) -> Scene:
 
 def foam(rng: np.random.Generator, shape: Shape) -> Scene:
     light = any_light(rng)
-    cell = max(shape[0] / rng.uniform(18, 60), 3.0)
+    cell = max(shape[0] / wide(rng, 12, 80), 3.0)
     distance, labels = cells(rng, shape, cell)
-    radius = rng.uniform(0.15, 0.55, int(labels.max()) + 1).astype(np.float32)[labels] * np.float32(cell)
+    radius = own(rng).uniform(0.15, 0.55, int(labels.max()) + 1).astype(np.float32)[labels] * np.float32(cell)
     pit = np.clip(radius - distance, 0, None)
     value = 0.75 - np.minimum(pit, cell * 0.3) * np.float32(1.1 / cell) + slopes(-pit, light) * np.float32(0.15)
     value = value + cloud(rng, shape, shape[0] * 0.3) * np.float32(0.03) + grain(rng, shape) * np.float32(0.02)
@@ -152,7 +155,7 @@ def foam(rng: np.random.Generator, shape: Shape) -> Scene:
 def rubber(rng: np.random.Generator, shape: Shape) -> Scene:
     light = any_light(rng)
     xs, ys = turned(rng, shape)
-    period = np.float32(shape[0] / rng.uniform(6, 24))
+    period = np.float32(shape[0] / wide(rng, 4, 36))
     ribs = np.clip(np.sin(2 * np.pi * xs / period) * 3, -1, 1)
     if rng.random() < 0.4:
         ribs = ribs * np.clip(np.sin(2 * np.pi * ys / period) * 3, -1, 1)
@@ -192,9 +195,9 @@ def marble(rng: np.random.Generator, shape: Shape) -> Scene:
 
 
 def granite(rng: np.random.Generator, shape: Shape) -> Scene:
-    _, labels = cells(rng, shape, max(shape[0] / rng.uniform(40, 110), 2.2))
+    _, labels = cells(rng, shape, max(shape[0] / wide(rng, 15, 110), 2.2))
     palette = np.stack([any_tone(rng, (0.1, 0.9)) for _ in range(4)]) * 0.5 + any_tone(rng, (0.3, 0.8)) * 0.5
-    chosen = palette[rng.integers(0, 4, int(labels.max()) + 1)]
+    chosen = palette[own(rng).integers(0, 4, int(labels.max()) + 1)]
     picture = chosen[labels] * (1 + three(clouds(rng, shape, shape[0] * 0.02)) * np.float32(0.07))
     return Scene(picture.astype(np.float32), light_rad=any_light(rng))
 
@@ -223,7 +226,7 @@ def printed_label(rng: np.random.Generator, shape: Shape) -> Scene:
         y += height + rng.uniform(0.02, 0.06)
     ink_px = plane(cv2.blur(sheet, (3, 3))) / 255
     fibre = 1 + three(clouds(rng, shape, shape[0] * 0.05)) * np.float32(0.02)
-    return Scene(over(base * fibre, ink, ink_px), light_rad=any_light(rng))
+    return printed(Scene(over(base * fibre, ink, ink_px), light_rad=any_light(rng)), ink_px)
 
 
 def _print_row(rng: np.random.Generator, sheet: np.ndarray, y: float, height: float) -> None:
@@ -245,7 +248,7 @@ def _print_row(rng: np.random.Generator, sheet: np.ndarray, y: float, height: fl
 
 def cast_iron(rng: np.random.Generator, shape: Shape) -> Scene:
     light = any_light(rng)
-    bumps = clouds(rng, shape, max(shape[0] / rng.uniform(25, 60), 2.5), 3, 0.7) * np.float32(rng.uniform(0.8, 2.0))
+    bumps = clouds(rng, shape, max(shape[0] / wide(rng, 12, 80), 2.5), 3, 0.7) * np.float32(rng.uniform(0.8, 2.0))
     value = 0.45 + slopes(bumps, light) * np.float32(0.3) + grain(rng, shape) * np.float32(0.03)
     tint = tone(rng, (10, 230), (0.0, 0.15), (0.45, 0.95))
     return toned(rng, value + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.04), tint * 0.1, tint, light)
@@ -267,8 +270,8 @@ def crumpled_foil(rng: np.random.Generator, shape: Shape) -> Scene:
 
 def cork(rng: np.random.Generator, shape: Shape) -> Scene:
     """Pressed granules with dark gaps."""
-    distance, labels = cells(rng, shape, max(shape[0] / rng.uniform(14, 40), 3.0))
-    shades = plane(rng.normal(0.75, 0.1, int(labels.max()) + 1))[labels]
+    distance, labels = cells(rng, shape, max(shape[0] / wide(rng, 8, 50), 3.0))
+    shades = plane(own(rng).normal(0.75, 0.1, int(labels.max()) + 1))[labels]
     gaps = cloud(rng, shape, max(shape[0] / 60, 2)) > rng.uniform(1.5, 2.4)
     value = shades - distance * np.float32(0.01) - gaps * np.float32(0.25) + grain(rng, shape) * np.float32(0.04)
     tint = tone(rng, (22, 36), (0.35, 0.6), (0.6, 0.95))

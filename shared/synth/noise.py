@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shared.synth.pieces import own
+
 Plane = NDArray[np.floating[Any]]  # float32 throughout; the type is wide because NumPy's stubs widen arithmetic
 Colour = Plane  # (3,) BGR
 Shape = tuple[int, int]
@@ -30,6 +32,7 @@ def _normal_table() -> Plane:
 def grain(rng: np.random.Generator, shape: Shape) -> Plane:
     """White noise, mean 0, deviation 1: a random window of a fixed table (20 times faster than drawing it)."""
     height, width = shape
+    rng = own(rng)
     if max(shape) > _TABLE_PX:
         return rng.standard_normal(shape, dtype=np.float32)
     y, x = rng.integers(0, (_TABLE_PX - height + 1, _TABLE_PX - width + 1))
@@ -42,6 +45,7 @@ def cloud(rng: np.random.Generator, shape: Shape, cell_px: float, stretch: float
     """Smooth noise, about mean 0 and deviation 1, lumps of `cell_px` (times `stretch` along x)."""
     cell_y, cell_x = max(cell_px, 1.0), max(cell_px * stretch, 1.0)
     rows, columns = int(np.ceil(shape[0] / cell_y)) + 2, int(np.ceil(shape[1] / cell_x)) + 2
+    rng = own(rng)
     knots = rng.standard_normal((rows, columns), dtype=np.float32)
     size = int(np.ceil(columns * cell_x)), int(np.ceil(rows * cell_y))
     field = plane(cv2.resize(knots, size, interpolation=cv2.INTER_CUBIC))
@@ -72,7 +76,7 @@ def cells(
     height, width = shape
     ys, xs = np.meshgrid(np.arange(0, height + cell_px, cell_px), np.arange(0, width + cell_px, cell_px), indexing="ij")
     xs = xs + (np.arange(len(xs)) % 2)[:, None] * cell_px / 2
-    points = np.stack([ys, xs]).reshape(2, -1) + rng.uniform(-jitter, jitter, (2, ys.size)) * cell_px
+    points = np.stack([ys, xs]).reshape(2, -1) + own(rng).uniform(-jitter, jitter, (2, ys.size)) * cell_px
     rows, columns = np.clip(np.round(points).astype(int), 0, np.array([[height - 1], [width - 1]]))
     seeds = np.full(shape, 255, np.uint8)
     seeds[rows, columns] = 0
@@ -111,6 +115,11 @@ def three(field: Plane) -> Plane:
 def even(colour: Colour, shape: Shape) -> Plane:
     """(H, W, 3) of one colour."""
     return plane(cv2.merge([np.full(shape, value, np.float32) for value in colour]))
+
+
+def wide(rng: np.random.Generator, low: float, high: float) -> float:
+    """A scale: log-uniform, since features of 4 px are as likely as those of 40."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def hsv(hue_deg: float, saturation: float, value: float) -> Colour:

@@ -20,13 +20,15 @@ from shared.synth.noise import (
     streaks,
     three,
     tone,
+    wide,
 )
-from shared.synth.scenes import Scene, over
+from shared.synth.pieces import own
+from shared.synth.scenes import Scene, over, printed
 
 
 def woven_fabric(rng: np.random.Generator, shape: Shape) -> Scene:
     xs, ys = turned(rng, shape)
-    period = np.float32(shape[0] / rng.uniform(14, 40))
+    period = np.float32(shape[0] / wide(rng, 7, 56))
     xs = xs + cloud(rng, shape, shape[0] * 0.2) * period * np.float32(0.08)
     ys = ys + cloud(rng, shape, shape[0] * 0.2) * period * np.float32(0.08)
     warp, weft = np.abs(np.sin(np.pi * xs / period)), np.abs(np.sin(np.pi * ys / period))
@@ -45,7 +47,7 @@ def woven_fabric(rng: np.random.Generator, shape: Shape) -> Scene:
 def knitwear(rng: np.random.Generator, shape: Shape) -> Scene:
     """Rows of V-shaped stitches."""
     xs, ys = turned(rng, shape, 0.1)
-    period = np.float32(shape[0] / rng.uniform(10, 24))
+    period = np.float32(shape[0] / wide(rng, 6, 32))
     column = (xs / period) % 1 - 0.5
     row = ((ys + np.abs(column) * period * np.float32(0.9)) / (period * np.float32(0.7))) % 1
     loop = np.sin(np.pi * row) * np.cos(np.pi * (np.abs(column) - 0.25) * 1.8)
@@ -57,7 +59,7 @@ def knitwear(rng: np.random.Generator, shape: Shape) -> Scene:
 
 def carbon_fibre(rng: np.random.Generator, shape: Shape) -> Scene:
     xs, ys = turned(rng, shape, 0.3)
-    period = np.float32(shape[0] / rng.uniform(7, 20))
+    period = np.float32(shape[0] / wide(rng, 5, 28))
     column, row = np.floor(xs / period), np.floor(ys / period)
     over_weft = (column + row) % 4 < 2
     phase = np.where(over_weft, xs, ys) / period % 1 - 0.5
@@ -100,7 +102,7 @@ def brickwork(rng: np.random.Generator, shape: Shape) -> Scene:
     number = (row * 37 + np.floor(xs / wide) * 11).astype(np.int64) % 256
     far_x, far_y = np.abs((xs / wide) % 1 - 0.5) * wide, np.abs((ys / high) % 1 - 0.5) * high
     inside = np.minimum(wide / 2 - far_x, high / 2 - far_y) - high * np.float32(0.06)
-    shade = plane(rng.normal(0.75, 0.08, 256))[number] + clouds(rng, shape, float(high), 4, 0.6) * np.float32(0.06)
+    shade = plane(own(rng).normal(0.75, 0.08, 256))[number] + clouds(rng, shape, float(high), 4, 0.6) * np.float32(0.06)
     shade = shade + slopes(np.clip(inside, -1, 2), light) * np.float32(0.25)
     clay = tone(rng, (5, 30), (0.2, 0.7), (0.5, 0.95))
     mortar = tone(rng, (20, 60), (0, 0.2), (0.4, 0.8)) * (1 + three(grain(rng, shape)) * np.float32(0.06))
@@ -109,7 +111,7 @@ def brickwork(rng: np.random.Generator, shape: Shape) -> Scene:
 
 def wire_mesh(rng: np.random.Generator, shape: Shape) -> Scene:
     xs, ys = turned(rng, shape, 0.4)
-    period = np.float32(shape[0] / rng.uniform(7, 18))
+    period = np.float32(shape[0] / wide(rng, 5, 28))
     thick = period * np.float32(rng.uniform(0.12, 0.28))
     across, along = ((xs / period) % 1 - 0.5) * period, ((ys / period) % 1 - 0.5) * period
     parity = np.where((np.floor(xs / period) + np.floor(ys / period)) % 2 > 0, np.float32(1), np.float32(-1))
@@ -126,7 +128,7 @@ def wire_mesh(rng: np.random.Generator, shape: Shape) -> Scene:
 def perforated_sheet(rng: np.random.Generator, shape: Shape) -> Scene:
     light = any_light(rng)
     xs, ys = turned(rng, shape, 0.3)
-    period = np.float32(shape[0] / rng.uniform(5, 16))
+    period = np.float32(shape[0] / wide(rng, 3, 24))
     row = np.floor(ys / period)
     xs = xs + (row % 2) * period * np.float32(rng.choice((0.0, 0.5)))
     far = np.hypot(((xs / period) % 1 - 0.5) * period, ((ys / period) % 1 - 0.5) * period)
@@ -152,7 +154,7 @@ def slotted_grille(rng: np.random.Generator, shape: Shape) -> Scene:
 
 
 def honeycomb(rng: np.random.Generator, shape: Shape) -> Scene:
-    cell = shape[0] / rng.uniform(7, 16)
+    cell = shape[0] / wide(rng, 5, 24)
     distance, labels = cells(rng, shape, cell, 0.04)
     wall = cv2.dilate(labels.astype(np.float32), np.ones((3, 3), np.uint8)) != labels
     cover = cv2.GaussianBlur(wall.astype(np.float32), (0, 0), 0.8)
@@ -166,7 +168,7 @@ def honeycomb(rng: np.random.Generator, shape: Shape) -> Scene:
 def solar_cell(rng: np.random.Generator, shape: Shape) -> Scene:
     xs, ys = turned(rng, shape, 0.03)
     _, labels = cells(rng, shape, shape[0] / rng.uniform(6, 14))
-    crystal = rng.normal(0, 0.12 if rng.random() < 0.5 else 0.0, int(labels.max()) + 1).astype(np.float32)[labels]
+    crystal = own(rng).normal(0, 0.12 if rng.random() < 0.5 else 0.0, int(labels.max()) + 1).astype(np.float32)[labels]
     value = 0.5 + crystal + clouds(rng, shape, shape[0] * 0.3) * np.float32(0.04)
     blue = tone(rng, (205, 240), (0.4, 0.9), (0.3, 0.75))
     picture = ramp(value, blue * 0.1, blue)
@@ -174,3 +176,53 @@ def solar_cell(rng: np.random.Generator, shape: Shape) -> Scene:
     bus = np.abs((xs / np.float32(shape[0] / rng.uniform(2, 4))) % 1 - 0.5) < 0.02
     lines = np.maximum(finger * np.float32(0.4), bus * np.float32(0.95))
     return Scene(over(picture, hsv(210, 0.05, 0.8), cv2.blur(lines, (3, 3))), light_rad=any_light(rng))
+
+
+def printed_tile(rng: np.random.Generator, shape: Shape) -> Scene:
+    """A glazed or papered face with a repeated ornament in one or two inks."""
+    xs, ys = turned(rng, shape, 0.05)
+    period = np.float32(shape[0] / wide(rng, 0.8, 8))
+    u, v = xs * np.float32(2 * np.pi) / period, ys * np.float32(2 * np.pi) / period
+    ground = any_tone(rng, (0.5, 1.0))
+    value = 0.92 + cloud(rng, shape, shape[0] * 0.4) * np.float32(0.03) + grain(rng, shape) * np.float32(0.01)
+    scene = toned(rng, value, ground * 0, ground)
+    for _ in range(int(rng.integers(1, 3))):
+        wave, other, weight = int(rng.integers(1, 4)), int(rng.integers(1, 4)), rng.normal(0, 1, 3).astype(np.float32)
+        motif = weight[0] * np.cos(wave * u) * np.cos(wave * v) + weight[1] * np.cos(other * (u + v))
+        motif = motif * np.cos(other * (u - v)) + weight[2] * (np.cos(u * other) + np.cos(v * other))
+        sharp = np.float32(shape[0] * rng.uniform(0.03, 0.1))
+        ink = np.clip((np.abs(motif) - np.float32(rng.uniform(0.2, 1.0))) * sharp, 0, 1)
+        ink = plane(ink if rng.random() < 0.5 else np.clip(1 - np.abs(ink - 0.5) * 2.2, 0, 1))
+        scene.colour = over(scene.colour, any_tone(rng, (0.1, 0.9)), ink)
+        printed(scene, ink)
+    return scene
+
+
+def corrugated_sheet(rng: np.random.Generator, shape: Shape) -> Scene:
+    """Broad waves or trapezoid ribs of metal or plastic."""
+    light = any_light(rng)
+    xs, _ = turned(rng, shape, 0.15)
+    period = np.float32(shape[0] / wide(rng, 2.5, 20))
+    wave = np.clip(np.sin(xs * np.float32(2 * np.pi) / period) * np.float32(rng.uniform(1, 4)), -1, 1)
+    sheet = (brushed_metal if rng.random() < 0.6 else painted_panel)(rng, shape).colour
+    depth = period * np.float32(rng.uniform(0.05, 0.16))
+    lit = 1 + np.clip(slopes(plane(wave) * depth, light), -0.7, 0.8) * np.float32(0.8)
+    return Scene(sheet * three(plane(lit)), light_rad=light)
+
+
+def rope_mat(rng: np.random.Generator, shape: Shape) -> Scene:
+    """Twisted cords laid side by side."""
+    xs, ys = turned(rng, shape, 0.1)
+    period = np.float32(shape[0] / wide(rng, 3, 28))
+    row, across = np.floor(ys / period), (ys / period) % 1 - 0.5
+    lay = np.where(row % 2 > 0, 1.0, -1.0 if rng.random() < 0.5 else 1.0).astype(np.float32)
+    strand = np.abs(np.sin((xs / period * np.float32(rng.uniform(1.2, 2.5)) + across * lay) * np.float32(np.pi)))
+    value = np.sqrt(np.clip(1 - (across * 2) ** 2, 0, 1)) * (0.35 + 0.65 * np.sqrt(strand))
+    value = value * (1 + grain(rng, shape) * np.float32(0.06)) + cloud(rng, shape, shape[0] * 0.3) * np.float32(0.03)
+    fibre = any_tone(rng, (0.4, 1.0))
+    scene = toned(rng, plane(value), fibre * 0.08, fibre)
+    if rng.random() < 0.4:
+        scene.colour = over(
+            scene.colour, scene.colour * any_tone(rng, (0.5, 1.0)), plane(row % int(rng.integers(2, 5)) == 0)
+        )
+    return scene

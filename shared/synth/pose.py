@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from shared.synth.noise import Plane, Shape, cloud, clouds, grain, grid, plane, ramp, slopes, three, tone
+from shared.synth.pieces import own, place_of
 from shared.synth.scenes import Scene
 
 # radius from, to, deviation of the centre, in sides of the picture: filling it, small in it, cut off by it
@@ -42,10 +43,11 @@ def lay(rng: np.random.Generator, shape: Shape) -> Pose:
     """A random pose, lit from anywhere: mostly well inside the picture, sometimes small or cut off by its edge."""
     smallest, largest, drift = _FRAMINGS[int(rng.choice(len(_FRAMINGS), p=_FRAMING_ODDS))]
     radius = min(shape) * rng.uniform(smallest, largest)
-    centre = rng.normal(0, drift, 2) * min(shape) + np.array(shape[::-1]) / 2
-    return pose_at(
-        shape, radius, (float(centre[0]), float(centre[1])), rng.uniform(0, 2 * np.pi), rng.uniform(-np.pi, np.pi)
-    )
+    move = place_of(rng)
+    push = rng.normal(0, drift, 2) + np.array([move.right, move.down])
+    centre = push * min(shape) + np.array(shape[::-1]) / 2
+    turn, light_rad = rng.uniform(0, 2 * np.pi) + move.turn_rad, rng.uniform(-np.pi, np.pi)
+    return pose_at(shape, radius * move.zoom, (float(centre[0]), float(centre[1])), turn, light_rad)
 
 
 def pose_at(shape: Shape, radius: float, centre: tuple[float, float], angle: float, light: float) -> Pose:
@@ -77,7 +79,7 @@ def metal(rng: np.random.Generator, pose: Pose, turned: bool) -> Plane:
     if turned:
         angle = np.arctan2(pose.y, pose.x)
         far = np.hypot(pose.x, pose.y)
-        lathe = np.interp(far, np.arange(0, 1400), rng.normal(0, rng.uniform(0.01, 0.05), 1400)).astype(np.float32)
+        lathe = np.interp(far, np.arange(0, 1400), own(rng).normal(0, rng.uniform(0.01, 0.05), 1400)).astype(np.float32)
         fan = np.cos(2 * angle + np.float32(rng.uniform(0, 6))) * np.float32(rng.uniform(0.03, 0.2))
         value = value + lathe + fan
     else:
@@ -111,6 +113,14 @@ def box_outline(x: float, y: float, half_x: float, half_y: float) -> Plane:
     """(4, 2) corners."""
     corners = ((-1, -1), (1, -1), (1, 1), (-1, 1))
     return np.array([[x + a * half_x, y + b * half_y] for a, b in corners], np.float32)
+
+
+def rings_on_grid(pose: Pose, columns: int, rows: int, pitch_px: float, radius_px: float) -> list[Plane]:
+    """(24, 2) outlines of discs in the middles of a grid's cells, column by column, in picture x, y."""
+    theta = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    disc = np.stack([np.cos(theta), np.sin(theta)], 1) * radius_px
+    steps = [(i + 0.5 - columns / 2, j + 0.5 - rows / 2) for i in range(columns) for j in range(rows)]
+    return [pose.picture(plane(disc + np.array(step) * pitch_px) / np.float32(pose.radius_px)) for step in steps]
 
 
 def around(outline: Plane, shape: Shape) -> tuple[slice, slice]:

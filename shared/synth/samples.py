@@ -12,45 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.synth.allowed import adorned
-from shared.synth.defects import DEFECTS as _DEFECTS
 from shared.synth.defects import DefectPainter
 from shared.synth.noise import Plane, plane
 from shared.synth.parts import PARTS, on_floor
 from shared.synth.photograph import Exposure, develop, expose, project
+from shared.synth.pieces import PieceGenerator
 from shared.synth.scenes import Painter, Scene, compose
+from shared.synth.suits import DEFECTS as _DEFECTS
+from shared.synth.suits import ONLY_ON
 from shared.synth.surfaces import FLAT_SURFACES
 
-_CLOTHS = frozenset({"woven fabric", "carpet", "carbon fibre", "knitwear"})
-_GRIDS = frozenset({"wire mesh", "perforated sheet", "honeycomb panel", "slotted grille"})
-_SHEETS = frozenset({"paper", "cardboard", "leather", "printed label", "foam", "rubber", "painted panel"})
-_METALS = frozenset({"brushed metal", "cast iron", "hex nut", "washer", "gear", "screw", "bracket", "bearing ring"})
-_BUILT = frozenset({"circuit board", "connector", "chip package", "cable end", "blister pack", "chocolate bar"})
-_ONLY_ON = {
-    "cut thread": _CLOTHS | {"wire mesh", "leather", "paper", "cardboard"},
-    "distortion": _CLOTHS | _GRIDS | {"printed label", "solar cell", "brickwork"},
-    "missing structure": _BUILT | _GRIDS | _CLOTHS | {"gear", "bearing ring", "brickwork"},
-    "corrosion": _METALS
-    | _GRIDS
-    | {"concrete", "painted panel", "wood", "cardboard", "connector", "circuit board", "coin"}
-    | {"biscuit", "foam", "flange", "battery", "brickwork", "cork", "almond", "chocolate bar"},
-    "wrinkle": _SHEETS | _CLOTHS | {"blister pack"},
-}
-_PLAIN = _SHEETS | {
-    "brushed metal",
-    "cast iron",
-    "concrete",
-    "moulded plastic",
-    "wood",
-    "frosted glass",
-    "ceramic tile",
-}
-
 SURFACES: Mapping[str, Painter] = MappingProxyType(
-    {name: adorned(flat) if name in _PLAIN else flat for name, flat in FLAT_SURFACES.items()}
+    {name: adorned(flat) for name, flat in FLAT_SURFACES.items()}
     | {name: on_floor(part) for name, part in PARTS.items()}
 )
 DEFECTS: Mapping[str, DefectPainter] = MappingProxyType(_DEFECTS)
-HELD_OUT_SURFACES: frozenset[str] = frozenset({"leather", "wood", "carbon fibre", "gear", "biscuit"})
+HELD_OUT_SURFACES: frozenset[str] = frozenset({"leather", "wood", "carbon fibre", "gear", "biscuit", "walnut", "zip"})
 TRAIN_SURFACES: tuple[str, ...] = tuple(name for name in SURFACES if name not in HELD_OUT_SURFACES)
 
 SMALLEST_AREA, LARGEST_AREA = 0.0005, 0.08  # of the product's area
@@ -65,7 +42,7 @@ class Sample:
 
     image: NDArray[np.uint8]  # (H, W, 3) BGR
     mask: NDArray[np.bool_]  # (H, W) union of all defects
-    part_mask: NDArray[np.bool_]  # (H, W) pixels of the intact part; all True for flat surfaces
+    part_mask: NDArray[np.bool_]  # (H, W) the part, with pieces lost or grown by a defect; all True for flat surfaces
     surface: str  # the kind's name in words
     defect: str | None  # the defect's name in words; None = good
 
@@ -84,43 +61,62 @@ def sample(
     surface = surface or str(rng.choice(list(surfaces or SURFACES)))
     if defective is None:
         defective = defect is not None or bool(rng.random() < 0.5)
-    return _shoot(rng, size_px, surface, defect if defective else None, defective)[0]
+    return shoot(rng, size_px, surface, defect, defective).sample
 
 
 def twins(
     rng: np.random.Generator, surface: str, defect: str | None = None, size_px: int = 256
 ) -> tuple[Sample, NDArray[np.uint8]]:
     """A defective sample, and the same photograph of the same product without the defect."""
-    flawed_one, intact, exposure = _shoot(rng, size_px, surface, defect, True)
-    return flawed_one, develop(compose(intact), exposure)
+    shot = shoot(rng, size_px, surface, defect, True)
+    return shot.sample, develop(compose(shot.intact), shot.exposure)
 
 
-def _shoot(
-    rng: np.random.Generator, size_px: int, surface: str, defect: str | None, defective: bool
-) -> tuple[Sample, Scene, Exposure]:
-    scene_rng, defect_rng, light_rng = (np.random.default_rng(seed) for seed in rng.integers(0, 2**63, 3))
-    scene = SURFACES[surface](scene_rng, (size_px, size_px))
+@dataclass(frozen=True)
+class Shot:
+    """A sample with all that it was made from."""
+
+    sample: Sample
+    design_seed: int
+    intact: Scene
+    exposure: Exposure
+
+
+def shoot(rng: np.random.Generator, size_px: int, surface: str, defect: str | None, defective: bool) -> Shot:
+    """Paint the first piece of a new design and take its photograph; `defect` counts only when it is defective."""
+    design_seed, piece_seed, *seeds = (int(seed) for seed in rng.integers(0, 2**63, 4))
+    defect_rng, light_rng = (np.random.default_rng(seed) for seed in seeds)
+    scene = SURFACES[surface](PieceGenerator(design_seed, piece_seed), (size_px, size_px))
     exposure = expose(light_rng, scene.shape, flat=scene.coverage is None)
     part = project(scene.outline(), exposure) if scene.coverage is not None else scene.outline()
-    if not defective:
-        good = Sample(develop(compose(scene), exposure), np.zeros(scene.shape, np.bool_), part, surface, None)
-        return good, scene, exposure
-    name = defect or str(defect_rng.choice(fitting(surface)))
+    if defective:
+        name = defect or str(defect_rng.choice(fitting(surface)))
+        picture, mask = _spoiled(defect_rng, scene, name, exposure)
+        bad = Sample(develop(picture, exposure), mask, part | mask, surface, name)
+        return Shot(bad, design_seed, scene, exposure)
+    good = Sample(develop(compose(scene), exposure), np.zeros(scene.shape, np.bool_), part, surface, None)
+    return Shot(good, design_seed, scene, exposure)
+
+
+def _spoiled(
+    defect_rng: np.random.Generator, scene: Scene, name: str, exposure: Exposure
+) -> tuple[Plane, NDArray[np.bool_]]:
+    """The scene composed with one or two defects, and their mask in the photograph."""
     flaw, mask = flawed(defect_rng, scene, name), np.zeros(scene.shape, np.bool_)
     for _ in range(_TRIES):
-        mask = project(flaw.mask, exposure) & part
+        mask = project(flaw.mask, exposure)
         if mask.any():
             break
         flaw = flawed(defect_rng, scene, name)  # it lay outside the picture
     if defect_rng.random() < _SECOND_ODDS:
         flaw = flawed(defect_rng, flaw.scene, name)
-        mask |= project(flaw.mask, exposure) & part
-    return Sample(develop(flaw.picture, exposure), mask, part, surface, name), scene, exposure
+        mask |= project(flaw.mask, exposure)
+    return flaw.picture, mask
 
 
 def fitting(surface: str) -> list[str]:
     """The defects that can occur on a surface."""
-    return [name for name in DEFECTS if surface in _ONLY_ON.get(name, (surface,))]
+    return [name for name in DEFECTS if surface in ONLY_ON.get(name, (surface,))]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Scene:
     under: Plane | None = None  # (H, W, 3) the product without its removable features
     intact: Plane | None = None  # (H, W) the coverage before defects took pieces away; None = nothing is missing
     features: list[Plane] = field(default_factory=list)  # (N, 2) outlines x, y in px of what can be missing
+    prints: list[Plane] = field(default_factory=list)  # (H, W) 0..1 how much ink lies on each pixel
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -35,6 +36,13 @@ class Scene:
 
 
 Painter = Callable[[np.random.Generator, tuple[int, int]], Scene]
+
+
+def printed(scene: Scene, ink: Plane | None) -> Scene:
+    """The scene, with a print (H, W) 0..1 noted that its colours already show."""
+    if ink is not None:
+        scene.prints.append(ink)
+    return scene
 
 
 def over(below: Plane, above: Plane, coverage: Plane) -> Plane:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.synth.grown import grain_bed
 from shared.synth.materials import (
     brushed_metal,
     cardboard,
@@ -26,9 +27,12 @@ from shared.synth.patterns import (
     brickwork,
     carbon_fibre,
     ceramic_tile,
+    corrugated_sheet,
     honeycomb,
     knitwear,
     perforated_sheet,
+    printed_tile,
+    rope_mat,
     slotted_grille,
     solar_cell,
     wire_mesh,
@@ -65,4 +69,8 @@ FLAT_SURFACES: dict[str, Painter] = {
     "cork": cork,
     "slotted grille": slotted_grille,
     "frosted glass": frosted_glass,
+    "printed tile": printed_tile,
+    "corrugated sheet": corrugated_sheet,
+    "rope mat": rope_mat,
+    "grain bed": grain_bed,
 }
