@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.capture.region import Region
 from services.capture.shot import Image, Shot
 from services.capture.triggers import Trigger, build_trigger
 from shared.errors import PictureError
 from shared.live import LivePublisher
 from shared.messages import Frame, LivePicture, Outcome, Reason, Ticket, TriggerReply, Verdict
+from shared.region import Region
 from shared.settings import CameraSettings
 
 MAX_PART_ID = 200  # signs; it is stored with every event

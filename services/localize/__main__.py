@@ -7,12 +7,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from services.localize.drift_watch import DriftWatch
+from services.localize.learnt import LearntFiles
 from services.localize.localizer import Localizer
 from shared.life import Heart, run_until_stopped, service
 from shared.live import LivePublisher
-from shared.messages import Frame, LivePicture, Outcome, Reason, Suspect, Verdict
+from shared.messages import Frame, LivePicture, Outcome, Reason, State, Suspect, Verdict
 from shared.settings import LineSettings
 from shared.vision.bundles import load_bundle
+from shared.vision.golden_file import load_memory
 from shared.vision.inspector import Inspector
 from shared.wire import Arrays, Bus
 
@@ -20,8 +23,9 @@ from shared.wire import Arrays, Bus
 class Localize:
     """The sockets of one worker around its Localizer."""
 
-    def __init__(self, bus: Bus, owner: str, settings: LineSettings, localizer: Localizer) -> None:
+    def __init__(self, bus: Bus, owner: str, settings: LineSettings, localizer: Localizer, learnt: LearntFiles) -> None:
         self._localizer, self._settings = localizer, settings
+        self._learnt, self._watch = learnt, DriftWatch()
         self._frames = bus.puller("frames")
         self._suspects = bus.pusher("suspects", settings.owners("refine"))
         self._verdicts = bus.pusher("verdicts", settings.owners("reject"))
@@ -34,8 +38,14 @@ class Localize:
         """At most one frame."""
         received = self._frames.receive(timeout_ms=200)
         now_ns = time.monotonic_ns()
+        self._learnt.refresh(now_ns)
         if received is not None and isinstance(received.message, Frame):
             self._inspect(received.message, received.arrays, now_ns)
+        self._beat(now_ns)
+
+    def _beat(self, now_ns: int) -> None:
+        self._heart.last_error = "; ".join(filter(None, (self._learnt.trouble, self._watch.trouble)))
+        self._heart.state = State.DEGRADED if self._heart.last_error else State.OK
         self._heart.counters["refused"] = self._frames.refused
         self._heart.beat(now_ns)
 
@@ -44,7 +54,10 @@ class Localize:
             self._heart.count("outdated")  # the ledger has settled it; the next part needs the time
             return
         image: NDArray[np.uint8] = arrays["image"].view(np.uint8)
-        message, anomaly_map = self._localizer.localize(frame, image)
+        learnt = self._learnt.of(frame.ticket.camera, frame.ticket.recipe)
+        message, anomaly_map = self._localizer.localize(frame, image, learnt)
+        if message.score is not None:
+            self._watch.note(frame.ticket.camera, learnt.calibration, message.score)
         if isinstance(message, Suspect) and anomaly_map is not None:
             self._pass_on(message, image, anomaly_map)
         elif isinstance(message, Verdict):
@@ -74,7 +87,7 @@ class Localize:
 
 
 def main(settings: LineSettings, owner: str) -> None:
-    """Load CLIP and UMCI, warm up every recipe, then serve."""
+    """Load CLIP and UMCI and what the recipes learnt, warm up every recipe, then serve."""
     inspector = Inspector(
         load_bundle(settings.bundle, parts={"clip", "umci"}),
         device=settings.device,
@@ -83,8 +96,10 @@ def main(settings: LineSettings, owner: str) -> None:
     )
     for recipe in settings.recipes.values():
         inspector.warm_up(recipe.object)
+    version = inspector.bundle_version
+    learnt = LearntFiles(settings, version, lambda path: load_memory(path, version))
     with Bus(settings, owner) as bus:
-        process = Localize(bus, owner, settings, Localizer(inspector, settings.recipes))
+        process = Localize(bus, owner, settings, Localizer(inspector, settings.recipes), learnt)
         run_until_stopped(process.turn, settings.stall.model_s)
 
 

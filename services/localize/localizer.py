@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.localize.learnt import NOTHING, Learnt
 from shared.messages import Frame, Outcome, Reason, Suspect, Ticket, Verdict
 from shared.settings import RecipeSettings
+
+if TYPE_CHECKING:
+    from shared.vision.golden import GoldenMemory
 
 
 class Localization(Protocol):
@@ -30,26 +34,33 @@ class AnomalyModel(Protocol):
     def bundle_version(self) -> str: ...
     @property
     def default_threshold(self) -> float: ...
-    def localize(self, image: NDArray[np.uint8], object_name: str) -> Localization: ...
+    def localize(
+        self, image: NDArray[np.uint8], object_name: str, golden: GoldenMemory | None = None
+    ) -> Localization: ...
 
 
 class Localizer:
-    """Decides with a recipe's threshold; a clean part's way ends here."""
+    """Decides with the threshold of the recipe, else of the camera's calibration, else of the bundle.
+
+    A clean part's way ends here.
+    """
 
     def __init__(self, model: AnomalyModel, recipes: Mapping[str, RecipeSettings]) -> None:
         self._model, self._recipes = model, recipes
 
-    def localize(self, frame: Frame, image: NDArray[np.uint8]) -> tuple[Verdict | Suspect, NDArray[np.float32] | None]:
-        """(H, W, 3) uint8 BGR -> OK or UNKNOWN verdict, or a suspect with its map."""
+    def localize(
+        self, frame: Frame, image: NDArray[np.uint8], learnt: Learnt = NOTHING
+    ) -> tuple[Verdict | Suspect, NDArray[np.float32] | None]:
+        """(H, W, 3) uint8 BGR, and what its camera learnt -> OK or UNKNOWN verdict, or a suspect with its map."""
         recipe = self._recipes.get(frame.ticket.recipe)
         if recipe is None or image.size == 0 or image.shape[2] != 3:
             return _cannot_inspect(frame.ticket), None
         started_ns = time.perf_counter_ns()
-        found = self._model.localize(image, recipe.object)
+        found = self._model.localize(image, recipe.object, learnt.golden)
         localize_ms = (time.perf_counter_ns() - started_ns) / 1e6
         if not math.isfinite(found.score):
             return _cannot_inspect(frame.ticket), None
-        threshold = self._model.default_threshold if recipe.threshold is None else recipe.threshold
+        threshold = self._threshold(recipe, learnt)
         if found.score > threshold:
             return Suspect(
                 frame.ticket, found.score, threshold, localize_ms, self._model.bundle_version
@@ -64,6 +75,11 @@ class Localizer:
             localize_ms=localize_ms,
         )
         return verdict, found.anomaly_map
+
+    def _threshold(self, recipe: RecipeSettings, learnt: Learnt) -> float:
+        if recipe.threshold is not None:
+            return recipe.threshold
+        return self._model.default_threshold if learnt.calibration is None else learnt.calibration.threshold
 
 
 def _cannot_inspect(ticket: Ticket) -> Verdict:

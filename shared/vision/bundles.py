@@ -41,6 +41,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     version: str
     image_size_px: int  # side of the square CLIP looks at
     default_threshold: float  # of the picture score, 0..1; a recipe may set its own
+    contrast_share: float = 0.0  # of the training-free local contrast in the rough map, 0..1; ours
     clip: ClipConfig
     umci: UmciConfig | None = None  # none: localize by the training-free map
     sam: SamConfig | None = None  # none: the rough map is the final one
@@ -52,6 +53,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise BundleError(
                 f"image_size_px {self.image_size_px} is no multiple of CLIP's patch, {self.clip.vision.patch_size} px"
             )
+        if not 0 <= self.contrast_share <= 1:
+            raise BundleError(f"contrast_share {self.contrast_share} is not within 0..1: correct it")
         clip_channels = (self.clip.stage_channels, self.clip.embed_dim)
         if self.umci is not None and (self.umci.stage_channels, self.umci.text_channels) != clip_channels:
             asked = (self.umci.stage_channels, self.umci.text_channels)
@@ -235,7 +238,7 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path, advice: str) -> None
             raise BundleError(f"{path}: tensor {name} holds NaN or infinite values; {advice}")
 
 
-def write_bundle(
+def write_bundle(  # noqa: PLR0913  one argument for each fact of the manifest
     directory: Path,
     *,
     name: str,
@@ -245,6 +248,7 @@ def write_bundle(
     clip: tuple[ClipConfig, nn.Module],
     umci: Umci | None = None,
     sam: tuple[SamConfig, nn.Module] | None = None,
+    contrast_share: float = 0.0,
 ) -> Manifest:
     """Modules -> DIR/{clip,umci,sam}.safetensors in float16 and DIR/bundle.json, as :func:`write_parts` does."""
     modules: dict[Part, nn.Module] = {"clip": clip[1]}
@@ -257,6 +261,7 @@ def write_bundle(
         version=version,
         image_size_px=image_size_px,
         default_threshold=default_threshold,
+        contrast_share=contrast_share,
         clip=clip[0],
         umci=None if umci is None else umci.config,
         sam=None if sam is None else sam[0],
@@ -281,7 +286,7 @@ def write_parts(directory: Path, manifest: Manifest, tensors: Mapping[Part, Mapp
 def write_part(directory: Path, part: Part, tensors: Mapping[str, Tensor]) -> WeightFile:
     """Named tensors -> DIR/PART.safetensors, in one step; BundleError when it cannot be written."""
     path = directory / _file(part)
-    with _replacing(path) as unfinished:
+    with replacing(path) as unfinished:
         save_file(dict(tensors), unfinished)
         return WeightFile(file_sha256(unfinished), unfinished.stat().st_size)
 
@@ -289,12 +294,12 @@ def write_part(directory: Path, part: Part, tensors: Mapping[str, Tensor]) -> We
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """DIR/bundle.json, in one step; BundleError when it cannot be written."""
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    with _replacing(directory / MANIFEST) as unfinished:
+    with replacing(directory / MANIFEST) as unfinished:
         unfinished.write_bytes(content)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A name to write to; what stands there in the end is on the disk before it takes the path's place."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     with _writing(path):

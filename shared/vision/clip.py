@@ -1,7 +1,8 @@
 """CLIP as open_clip has it, read for patch tokens: BGR pictures and sentences -> stage tokens and text features.
 
 The model is `open_clip.model.CLIP`. Two things are ours, both options of the bundle: a residual convolutional stem in
-place of the patch convolution, and a stride-4 detail map that joins the stem's features with the last block's tokens.
+place of the patch convolution, and a stride-4 detail map that joins the stem's features with the last block's tokens
+and, where the bundle says so, with the picture's own local contrast.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from shared.errors import BundleError
 from shared.settings import Precision
+from shared.vision.contrast import CONTRAST_CHANNELS, local_contrast
 from shared.vision.pixels import DTYPES, resized_rgb
 
 # OpenAI CLIP's own picture statistics (open_clip.constants), RGB.
@@ -68,6 +70,7 @@ class ClipConfig:
     stem: Literal["patch", "conv"] = "patch"  # "conv": residual convolutions to stride 16 (ours)
     stem_widths: tuple[int, int, int] = (24, 48, 96)  # channels at strides 2, 4 and 8 of the convolutional stem
     detail_width: int = 0  # Cd, channels of the stride-4 detail map; 0 = none; needs the convolutional stem
+    contrast: bool = False  # the detail map sees the picture's local contrast too; needs a detail map
 
     def __post_init__(self) -> None:
         """Raise BundleError where the fields do not fit each other."""
@@ -79,6 +82,8 @@ class ClipConfig:
             raise BundleError(f"the convolutional stem has patch_size 16, not {self.vision.patch_size}: correct it")
         if self.detail_width and self.stem != "conv":
             raise BundleError("detail_width needs stem 'conv': set the stem, or detail_width to 0")
+        if self.contrast and not self.detail_width:
+            raise BundleError("contrast needs a detail map: set detail_width, or contrast to false")
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
@@ -159,17 +164,22 @@ class DetailBranch(nn.Module):
     The stem's features are standardised over each picture first: what matters is what differs from the rest of it.
     """
 
-    def __init__(self, stem_widths: tuple[int, int, int], width: int, detail_width: int) -> None:
+    def __init__(
+        self, stem_widths: tuple[int, int, int], width: int, detail_width: int, *, contrast: bool = False
+    ) -> None:
         super().__init__()
         self.from_4 = nn.Conv2d(stem_widths[1], detail_width, kernel_size=1)
         self.from_8 = nn.Conv2d(stem_widths[2], detail_width, kernel_size=1)
         self.from_16 = nn.Conv2d(width, detail_width, kernel_size=1)
+        self.from_contrast = nn.Conv2d(CONTRAST_CHANNELS, detail_width, kernel_size=1) if contrast else None
         self.merge = _convolution(detail_width, detail_width)
 
-    def forward(self, x4: Tensor, x8: Tensor, tokens: Tensor) -> Tensor:
-        """(B, c4, H/4, W/4), (B, c8, H/8, W/8), (B, H/16, W/16, width) -> (B, H/4, W/4, Cd)."""
+    def forward(self, x4: Tensor, x8: Tensor, tokens: Tensor, images: Tensor) -> Tensor:
+        """(B, c4, H/4, W/4), (B, c8, H/8, W/8), (B, H/16, W/16, width), (B, 3, H, W) -> (B, H/4, W/4, Cd)."""
         top = F.interpolate(self.from_16(tokens.permute(0, 3, 1, 2)), x8.shape[-2:], mode="bilinear")
         top = F.interpolate(top + self.from_8(F.instance_norm(x8)), x4.shape[-2:], mode="bilinear")
+        if self.from_contrast is not None:
+            top = top + self.from_contrast(local_contrast(images))
         return F.relu(self.merge(F.relu(top + self.from_4(F.instance_norm(x4))))).permute(0, 2, 3, 1)
 
 
@@ -198,7 +208,9 @@ def build_clip(config: ClipConfig) -> nn.Module:
     if config.stem == "conv":
         clip.visual.conv1 = ConvStem(config.stem_widths, vision.width)
     if config.detail_width:
-        clip.visual.detail = DetailBranch(config.stem_widths, vision.width, config.detail_width)
+        clip.visual.detail = DetailBranch(
+            config.stem_widths, vision.width, config.detail_width, contrast=config.contrast
+        )
     return cast(nn.Module, clip)
 
 
@@ -258,6 +270,16 @@ class ClipEncoder(nn.Module):
         _, blocks = self._blocks(x, stop_early=True)
         return self._stages(images, blocks, stem)
 
+    def stages_and_stem(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """(B, 3, H, W) normalised -> (the same as `stages`, the stem's maps at strides 8 and 16, (B, h, w, C) each).
+
+        A CLIP without a convolutional stem has no such maps.
+        """
+        x, stem = self._embed(images)
+        _, blocks = self._blocks(x, stop_early=True)
+        maps = () if stem is None else tuple(plane.permute(0, 2, 3, 1) for plane in stem[1:])
+        return self._stages(images, blocks, stem), maps
+
     def encode(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """(B, 3, H, W) normalised -> (the same as `stages`, picture features (B, Ct) as open_clip's encode_image)."""
         x, stem = self._embed(images)
@@ -290,21 +312,21 @@ class ClipEncoder(nn.Module):
         """N sentences -> (N, Ct) features, not normalised."""
         return cast(Tensor, self.clip.encode_text(self._tokenize(sentences).to(self.device)))
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """(B, 3, H, W) -> tokens into the first block (B, 1 + h*w, C); the stem's features at strides 4 and 8."""
+    def _embed(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]:
+        """(B, 3, H, W) -> tokens into the first block (B, 1 + h*w, C); the stem's features at strides 4, 8 and 16."""
         visual, patch_px = self.clip.visual, self.config.vision.patch_size
         images = images.to(visual.class_embedding.dtype)
         if images.shape[-2] % patch_px or images.shape[-1] % patch_px:
             raise ValueError(f"pictures are {tuple(images.shape[-2:])} px, not multiples of the patch ({patch_px} px)")
         if self.config.stem == "conv":
-            x4, x8, grid = visual.conv1.features(images)
+            stem = visual.conv1.features(images)
+            grid = stem[-1]
         else:
-            x4 = x8 = None
-            grid = visual.conv1(images)
+            stem, grid = None, visual.conv1(images)
         x = grid.flatten(2).transpose(1, 2)  # (B, h*w, C)
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
         x = visual.ln_pre(visual.patch_dropout(x + self._positions(grid.shape[-2], grid.shape[-1])))
-        return x, None if x4 is None else (x4, x8)
+        return x, stem
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """Positional embedding of a rows x columns grid (1 + rows*columns, C), bicubic from the trained grid."""
@@ -323,9 +345,12 @@ class ClipEncoder(nn.Module):
             "tuple[Tensor, list[Tensor]]", transformer.forward_intermediates(x, indices=indices, stop_early=stop_early)
         )
 
-    def _stages(self, images: Tensor, blocks: list[Tensor], stem: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+    def _stages(
+        self, images: Tensor, blocks: list[Tensor], stem: tuple[Tensor, Tensor, Tensor] | None
+    ) -> tuple[Tensor, ...]:
         rows, columns = (side // self.config.vision.patch_size for side in images.shape[-2:])
         grids = tuple(tokens[:, 1:].reshape(len(tokens), rows, columns, -1) for tokens in blocks)
         if not self.config.detail_width or stem is None:
             return grids
-        return (self.clip.visual.detail(*stem, grids[-1]), *grids)
+        detail = self.clip.visual.detail(*stem[:2], grids[-1], images.to(grids[-1].dtype))
+        return (detail, *grids)

@@ -5,7 +5,7 @@ What is evaluated is what runs. Only numpy goes in and out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
@@ -22,7 +22,9 @@ from shared.vision.automatic import automatic_map
 from shared.vision.bundles import Bundle
 from shared.vision.cascade import cascade, cascade_prompts
 from shared.vision.clip import ClipEncoder
+from shared.vision.contrast import contrast_map
 from shared.vision.crops import masked_crop
+from shared.vision.golden import GoldenMemory, GoldenPicture, fused, golden_features, remember, unlikeness
 from shared.vision.mmr import Defect, find_defects, fuse, mmr_prompts
 from shared.vision.naming import Name, name_defects
 from shared.vision.regions import Area, find_areas
@@ -106,27 +108,64 @@ class Inspector:
         if self._clip is not None and phrases:
             self.name(picture, find_defects(spot, threshold=0.5, min_area_px=1), object_name, phrases, floor=0.0)
 
-    def localize(self, image: Image, object_name: str) -> Localization:
+    @torch.inference_mode()
+    def localize(self, image: Image, object_name: str, golden: GoldenMemory | None = None) -> Localization:
         """(H, W, 3) uint8 BGR and the object's name in words -> rough map and score. The name's text is cached.
 
-        By UMCI; a bundle that has no such head gives the training-free map.
+        By UMCI; a bundle that has no such head gives the training-free map. With a golden memory the map also says
+        how unlike the golden pictures each place is (`shared.vision.golden.fused`).
         """
-        if self._manifest.umci is None:
-            return self.localize_training_free(image, object_name)
-        clip = _loaded(self._clip, "localize", "clip")
-        umci = _loaded(self._umci, "localize", "umci")
-        with torch.inference_mode():
-            stages = tuple(stage.float() for stage in clip.stages(clip.preprocess(image, self._image_size_px)))
-            return _localization(umci.anomaly_map(stages, self._text(object_name), self._size_hw))
+        pixels = self._pixels(image)
+        if golden is None and self._manifest.umci is None:
+            return _localization(self._training_free(pixels, object_name))
+        stages, maps = self._stages(pixels)
+        rough = self._rough(pixels, stages, object_name)
+        if golden is not None:
+            rough = fused(rough, unlikeness(golden, golden_features(pixels, maps), self._size_hw), golden)
+        return _localization(rough)
 
+    @torch.inference_mode()
     def localize_training_free(self, image: Image, object_name: str) -> Localization:
         """The same by CLIP alone, whether or not the bundle has a head."""
-        clip = _loaded(self._clip, "localize", "clip")
-        config = self.method.training_free
-        with torch.inference_mode():
-            pixels = clip.preprocess(image, self._image_size_px)
-            dense = clip.dense(pixels, config.blocks(clip.config.vision.layers))
-            return _localization(training_free_map(dense, self._text(object_name), self._size_hw, config))
+        return _localization(self._training_free(self._pixels(image), object_name))
+
+    @torch.inference_mode()
+    def golden_picture(self, name: str, image: Image, object_name: str) -> GoldenPicture:
+        """A good part's picture (H, W, 3) uint8 BGR as the memory takes it."""
+        pixels = self._pixels(image)
+        stages, maps = self._stages(pixels)
+        rough = self._rough(pixels, stages, object_name)
+        return GoldenPicture(name, golden_features(pixels, maps), rough.cpu())
+
+    def remember(
+        self, pictures: Iterable[tuple[str, Image]], object_name: str, *, aligned: bool = False
+    ) -> GoldenMemory:
+        """Names and pictures of at least one good part -> their memory, for this bundle and object."""
+        seen = [self.golden_picture(name, image, object_name) for name, image in pictures]
+        return remember(seen, bundle=self.bundle_version, object_name=object_name, aligned=aligned)
+
+    def _pixels(self, image: Image) -> Tensor:
+        return _loaded(self._clip, "localize", "clip").preprocess(image, self._image_size_px)
+
+    def _stages(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What UMCI reads; and what golden samples compare: the stem's maps, of a plain ViT the same tokens."""
+        stages, stem = _loaded(self._clip, "localize", "clip").stages_and_stem(pixels)
+        floats = tuple(stage.float() for stage in stages)
+        return floats, stem or floats
+
+    def _rough(self, pixels: Tensor, stages: tuple[Tensor, ...], object_name: str) -> Tensor:
+        """(S, S) zero-shot; the bundle's share of local contrast enters as a weighted geometric mean."""
+        if self._manifest.umci is None:
+            return self._training_free(pixels, object_name)
+        umci, share = _loaded(self._umci, "localize", "umci"), self._manifest.contrast_share
+        rough = umci.anomaly_map(stages, self._text(object_name), self._size_hw)[0]
+        return rough if not share else rough ** (1 - share) * contrast_map(pixels, self._size_hw)[0] ** share
+
+    def _training_free(self, pixels: Tensor, object_name: str) -> Tensor:
+        """(S, S)."""
+        clip, config = _loaded(self._clip, "localize", "clip"), self.method.training_free
+        dense = clip.dense(pixels, config.blocks(clip.config.vision.layers))
+        return training_free_map(dense, self._text(object_name), self._size_hw, config)[0]
 
     def refine(
         self,
@@ -232,8 +271,8 @@ def _loaded(part: Part | None, duty: str, name: str) -> Part:
     return part
 
 
-def _localization(maps: Tensor) -> Localization:
-    rough = cast("Map", maps[0].float().cpu().numpy())
+def _localization(anomaly_map: Tensor) -> Localization:
+    rough = cast("Map", anomaly_map.float().cpu().numpy())
     return Localization(rough, picture_score(rough))
 
 

@@ -105,7 +105,7 @@ class StemImageEncoder(ImageEncoderViT):  # type: ignore[misc]
         x = x16.permute(0, 2, 3, 1) + self.pos_embed[:, top : top + rows, left : left + columns]
         for block in self.blocks:
             x = block(x)
-        detail = None if self.detail is None else self.detail(x4, x8, x).permute(0, 3, 1, 2)
+        detail = None if self.detail is None else self.detail(x4, x8, x, images).permute(0, 3, 1, 2)
         return self.neck(x.permute(0, 3, 1, 2)), detail
 
     def forward(self, x: Tensor) -> Tensor:

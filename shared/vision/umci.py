@@ -162,6 +162,7 @@ class Umci(nn.Module):
             for channels, width in zip(config.stage_channels, config.widths, strict=True)
         )
         weights = torch.tensor(config.stage_weights or (1.0,) * len(config.widths))
+        self.weights: Tensor
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
 
     def forward(self, stages: tuple[Tensor, ...], text: Tensor, out_hw: tuple[int, int]) -> list[Tensor]:
@@ -173,6 +174,9 @@ class Umci(nn.Module):
 
     def anomaly_map(self, stages: tuple[Tensor, ...], text: Tensor, out_hw: tuple[int, int]) -> Tensor:
         """The same inputs -> the rough map O: (B, *out_hw) in 0..1."""
-        logits = torch.stack(self(stages, text, out_hw))  # (stages, B, 2, H, W)
-        abnormal = torch.sigmoid(logits[:, :, ABNORMAL] - logits[:, :, NORMAL])  # = softmax over two channels
-        return torch.einsum("s,sbhw->bhw", self.weights, abnormal)
+        rough = stages[0].new_zeros(len(stages[0]), 1, *out_hw)
+        for weight, head, tokens in zip(self.weights, self.heads, stages, strict=True):
+            logits = head(tokens, text)
+            evidence = logits[:, ABNORMAL, None] - logits[:, NORMAL, None]  # its sigmoid = softmax over two channels
+            rough += weight * torch.sigmoid(F.interpolate(evidence, out_hw, mode="bilinear"))
+        return rough[:, 0]

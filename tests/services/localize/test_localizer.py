@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from services.localize.learnt import NOTHING, Learnt
 from services.localize.localizer import Localizer
 from shared.messages import Frame, Outcome, Reason, Suspect, Ticket, Verdict
 from shared.settings import RecipeSettings
+from tests.services.localize.calibrations import calibration
 
 PICTURE = np.zeros((32, 48, 3), np.uint8)
 
@@ -29,8 +31,8 @@ class FixedModel:
     def __init__(self, score: float) -> None:
         self._score, self.asked = score, []
 
-    def localize(self, image: np.ndarray, object_name: str) -> FixedLocalization:
-        self.asked.append((image.shape, object_name))
+    def localize(self, image: np.ndarray, object_name: str, golden: object = None) -> FixedLocalization:
+        self.asked.append((image.shape, object_name, golden))
         return FixedLocalization(self._score, np.full((4, 6), self._score, np.float32))
 
 
@@ -38,9 +40,11 @@ def ticket(recipe: str = "nut") -> Ticket:
     return Ticket("cam1", "s", 7, "7", recipe, capture_ns=1, captured_at=0.0, travel_ms=500)
 
 
-def localize(score: float, recipe: str = "nut", image: np.ndarray = PICTURE, **settings: float):
+def localize(
+    score: float, recipe: str = "nut", image: np.ndarray = PICTURE, learnt: Learnt = NOTHING, **settings: float
+):
     recipes = {"nut": RecipeSettings(object="hex nut", **settings)}
-    return Localizer(FixedModel(score), recipes).localize(Frame(ticket(recipe)), image)
+    return Localizer(FixedModel(score), recipes).localize(Frame(ticket(recipe)), image, learnt)
 
 
 def test_localizer_decides_ok_at_and_under_the_threshold():
@@ -65,6 +69,23 @@ def test_localizer_takes_the_bundles_threshold_when_the_recipe_has_none(score: f
 
 
 @pytest.mark.parametrize(
+    ("settings", "learnt", "threshold"),
+    [
+        ({"threshold": 0.3}, Learnt(calibration=calibration(0.7)), 0.3),
+        ({}, Learnt(calibration=calibration(0.7)), 0.7),
+        ({}, NOTHING, 0.4),
+    ],
+    ids=["the recipe's wins", "else the camera's calibration", "else the bundle's"],
+)
+def test_localizer_decides_and_reports_with_the_nearest_threshold(settings: dict, learnt: Learnt, threshold: float):
+    good, _ = localize(threshold, learnt=learnt, **settings)
+    bad, _ = localize(threshold + 0.01, learnt=learnt, **settings)
+    assert isinstance(good, Verdict)
+    assert isinstance(bad, Suspect)
+    assert good.threshold == bad.threshold == threshold
+
+
+@pytest.mark.parametrize(
     ("recipe", "image", "score"),
     [("other", PICTURE, 0.1), ("nut", np.zeros((0, 4, 3), np.uint8), 0.1), ("nut", PICTURE, float("nan"))],
     ids=["unknown recipe", "empty picture", "score is no number"],
@@ -76,7 +97,9 @@ def test_localizer_says_unknown_when_it_cannot_inspect(recipe: str, image: np.nd
     assert anomaly_map is None
 
 
-def test_localizer_asks_the_model_with_the_recipes_object_in_words():
-    model = FixedModel(0.1)
-    Localizer(model, {"nut": RecipeSettings(object="hex nut")}).localize(Frame(ticket()), PICTURE)
-    assert model.asked == [((32, 48, 3), "hex nut")]
+def test_localizer_asks_the_model_with_the_recipes_object_in_words_and_its_golden_memory():
+    model, golden = FixedModel(0.1), object()
+    localizer = Localizer(model, {"nut": RecipeSettings(object="hex nut")})
+    localizer.localize(Frame(ticket()), PICTURE, Learnt(golden=golden))
+    localizer.localize(Frame(ticket()), PICTURE)
+    assert model.asked == [((32, 48, 3), "hex nut", golden), ((32, 48, 3), "hex nut", None)]

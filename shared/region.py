@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from services.capture.shot import Image
 from shared.errors import PictureError
+
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
 
 class Region:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.capture.region import Region
 from shared.errors import PictureError
+from shared.region import Region
 
 PICTURE = np.arange(120 * 200 * 3, dtype=np.uint32).reshape(120, 200, 3).astype(np.uint8)
 
