@@ -24,6 +24,7 @@ from rich.console import Console
 from services.line.cli import start_and_show
 from services.line.judge import latency_figures, mask_ious, match, truth_figures
 from services.line.runner import LineRunner, lock_line
+from services.line.teaching import teach
 from shared.errors import InputError
 from shared.life import Stop
 from shared.messages import Signal
@@ -36,7 +37,6 @@ from shared.wire import Bus, Receiver
 CAMERA, RECIPE = "cam1", "part"
 ROI_SIDE_PX = 240  # holds one part, wherever the nearest frame caught it, and not its neighbours
 TRAVEL_MS = 1500
-THRESHOLD = 0.3  # between the good (at most 0.14) and the bad washers of belts 101-104, other parts than the demo shows
 FILM_S = 120  # length of the conveyor film, which is shown again and again when there is no RTSP server
 SETTLE_S = TRAVEL_MS / 1000 + 5  # a camera may find its film three seconds late
 app = typer.Typer()
@@ -77,6 +77,7 @@ def run_demo(demo: Demo) -> None:
     problem = rtsp_server_problem()
     port = free_port(8554)
     settings, line_file = prepare_line(demo, f"rtsp://127.0.0.1:{port}/line" if not problem else None)
+    teach(settings, line_file, CAMERA, demo.belt)
     stop = Stop()
     with LineRunner(settings, line_file) as runner, Bus(settings, "demo") as bus:
         signals = bus.subscriber_to("signals", [str(settings.reject.publish)], ["signal"])
@@ -109,7 +110,7 @@ def watch_line(
 
 
 def prepare_line(demo: Demo, url: str | None) -> tuple[LineSettings, Path]:
-    """A fresh state folder with the demo's line.yaml in it: what the last demo left is removed."""
+    """A fresh state folder with the demo's line.yaml in it: what the last demo left is removed, but what it learnt."""
     state = platformdirs.user_state_path("sightline") / "demo"
     belt = demo.belt
     line = {
@@ -130,7 +131,7 @@ def prepare_line(demo: Demo, url: str | None) -> tuple[LineSettings, Path]:
                 "travel_ms": TRAVEL_MS,
             }
         },
-        "recipes": {RECIPE: {"object": demo.surface, "threshold": THRESHOLD, "mm_per_px": 0.1}},
+        "recipes": {RECIPE: {"object": demo.surface, "mm_per_px": 0.1}},
         "reject": {"publish": f"tcp://127.0.0.1:{free_port(8699)}"},
         "console": {"port": free_port(8600)},
     }
@@ -140,9 +141,9 @@ def prepare_line(demo: Demo, url: str | None) -> tuple[LineSettings, Path]:
     settings = load_line(line_file)
     with lock_line(settings):
         for left_over in state.iterdir():
-            if left_over.is_dir():
+            if left_over.is_dir() and left_over.name != "recipes":  # what was learnt, if it still fits
                 shutil.rmtree(left_over)
-            elif left_over.name not in ("line.lock", "line.yaml"):
+            elif left_over.name not in ("line.lock", "line.yaml", "recipes"):
                 left_over.unlink()
     return settings, line_file
 

@@ -40,7 +40,8 @@ class AnomalyModel(Protocol):
 
 
 class Localizer:
-    """Decides with the threshold of the recipe, else of the camera's calibration, else of the bundle.
+    """Decides with the threshold of the recipe, else of the camera's calibration, else of its golden samples (what the
+    oddest of them scores), else of the bundle.
 
     A clean part's way ends here.
     """
@@ -79,7 +80,9 @@ class Localizer:
     def _threshold(self, recipe: RecipeSettings, learnt: Learnt) -> float:
         if recipe.threshold is not None:
             return recipe.threshold
-        return self._model.default_threshold if learnt.calibration is None else learnt.calibration.threshold
+        if learnt.calibration is not None:
+            return learnt.calibration.threshold
+        return self._model.default_threshold if learnt.golden is None else learnt.golden.highest_score
 
 
 def _cannot_inspect(ticket: Ticket) -> Verdict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, cast
 
@@ -49,9 +50,10 @@ class Task(msgspec.Struct, frozen=True):
 
     bundle: str
     way: WayName
-    size_px: int = 1024  # side of the picture
+    size_px: int | None = None  # side of the picture; none: the bundle's own, so that nothing is resized
     boxes: int = 8  # suspicious areas in it
-    repeats: int = 3
+    repeats: int = 3  # of each stage, at least
+    seconds: float = 1.0  # go on with a stage at least for so long
     random: bool = False  # weights of a bundle that is fetched
     device: str = "cpu"
 
@@ -60,11 +62,21 @@ class Timing(msgspec.Struct, frozen=True):
     """What was measured."""
 
     bundle: str  # its name and version
+    size_px: int  # side of the picture
     stages_ms: dict[str, list[float]]  # clean, suspect, encode, decode one, decode all -> the repeats
     gflop: dict[str, float]  # "clean", "suspect": of the image encoders, counted from their architectures
     threads: int
     device: str  # its name
     device_peak_bytes: int | None  # of a GPU's memory
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every way looks at."""
+
+    picture: Picture
+    spots: Map  # its rough map, as if found
+    prompts: Prompts  # a box and three points for each spot
 
 
 class Way(Protocol):
@@ -86,12 +98,11 @@ class Way(Protocol):
 class SightlineWay:
     """The Inspector."""
 
-    def __init__(self, task: Task, bundle: Bundle) -> None:
+    def __init__(self, task: Task, scene: Scene, bundle: Bundle) -> None:
         assert task.way != "naive"
         self._inspector = Inspector(bundle, device=task.device, precision=task.way)
         self._session = SamSession(bundle.sam, device=task.device, precision=task.way)
-        self._picture, self._spots = made_picture(task.size_px), made_spots(task.size_px, task.boxes)
-        self._prompts = made_prompts(self._spots)
+        self._picture, self._spots, self._prompts = scene.picture, scene.spots, scene.prompts
         self._embedding: SamEmbedding | None = None
 
     def clean(self) -> None:
@@ -126,9 +137,8 @@ class NaiveWay:
     SamPredictor's set_image, then predict for each box.
     """
 
-    def __init__(
-        self, task: Task, clip: Any, preprocess: Callable[[Image.Image], Tensor], tokenize: Tokenizer, sam: Any
-    ) -> None:
+    def __init__(self, task: Task, scene: Scene, models: NaiveModels) -> None:
+        clip, preprocess, tokenize, sam = models
         self._clip, self._preprocess, self._device = clip.to(task.device).eval(), preprocess, task.device
         clip.visual.output_tokens = True
         with torch.no_grad():
@@ -136,8 +146,8 @@ class NaiveWay:
             texts = clip.encode_text(sentences.to(task.device))
         self._texts = F.normalize(texts, dim=-1)
         self._predictor = SamPredictor(sam.to(task.device).eval())
-        self._picture = np.ascontiguousarray(made_picture(task.size_px)[..., ::-1])  # RGB
-        self._prompts = made_prompts(made_spots(task.size_px, task.boxes))
+        self._picture = np.ascontiguousarray(scene.picture[..., ::-1])  # RGB
+        self._prompts = scene.prompts
 
     @torch.no_grad()
     def clean(self) -> None:
@@ -222,6 +232,12 @@ def random_bundle(name: str) -> Bundle:
     return Bundle(manifest, clip=clip.eval().requires_grad_(False), umci=None, sam=sam.requires_grad_(False))
 
 
+def made_scene(size_px: int, boxes: int) -> Scene:
+    """A picture (size_px, size_px, 3) with ``boxes`` suspicious areas."""
+    spots = made_spots(size_px, boxes)
+    return Scene(made_picture(size_px), spots, made_prompts(spots))
+
+
 def made_picture(size_px: int) -> Picture:
     """A procedural part with a defect, always the same."""
     return sample(np.random.default_rng(0), size_px=size_px, defective=True).image
@@ -252,7 +268,7 @@ def first_prompts(prompts: Prompts, count: int) -> Prompts:
 
 
 def measure(task: Task) -> tuple[Timing, dict[str, NDArray[Any]]]:
-    """Time every stage ``repeats`` times, after one turn that is not counted; and the outputs (naive: none).
+    """Time every stage ``repeats`` times or more, after one turn that is not counted; and the outputs (naive: none).
 
     Raises:
         BundleError: the bundle is unknown, its files are not here, or it has no SAM.
@@ -261,17 +277,19 @@ def measure(task: Task) -> tuple[Timing, dict[str, NDArray[Any]]]:
     on_gpu = task.device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
         raise SettingsError(f"device {task.device}: torch finds no GPU here; choose cpu, or mend the driver")
-    way, manifest = _way(task)
+    way, manifest, size_px = _way(task)
     way.suspect()
     whole = {"clean": way.clean, "suspect": way.suspect, "encode": way.encode}
-    stages_ms = {stage: _times_ms(turn, task) for stage, turn in whole.items()}
+    asked = task.repeats, task.seconds, task.device
+    stages_ms = {stage: times_ms(turn, *asked) for stage, turn in whole.items()}
     way.decode(task.boxes)
     counts = {"decode one": 1, "decode all": task.boxes}
-    stages_ms |= {stage: _times_ms(partial(way.decode, count), task) for stage, count in counts.items()}
+    stages_ms |= {stage: times_ms(partial(way.decode, count), *asked) for stage, count in counts.items()}
     assert manifest.sam is not None
     clip, sam = clip_gflop(manifest.clip, manifest.image_size_px), sam_gflop(manifest.sam)
     timing = Timing(
         bundle=f"{manifest.name} {manifest.version}",
+        size_px=size_px,
         stages_ms=stages_ms,
         gflop={"clean": round(clip, 1), "suspect": round(clip + sam, 1)},
         threads=torch.get_num_threads(),
@@ -281,26 +299,32 @@ def measure(task: Task) -> tuple[Timing, dict[str, NDArray[Any]]]:
     return timing, way.outputs() if isinstance(way, SightlineWay) else {}
 
 
-def _way(task: Task) -> tuple[Way, Manifest]:
-    at_hand = (bundle_directory(task.bundle) / MANIFEST).exists()
+def _way(task: Task) -> tuple[Way, Manifest, int]:
+    """The way, what it is made of, and the side of its picture."""
     if task.way == "naive" and task.bundle in CATALOGUE:
-        return NaiveWay(task, *naive_models(task.bundle)), random_manifest(task.bundle)
+        manifest = random_manifest(task.bundle)
+        size_px = task.size_px or manifest.image_size_px
+        return NaiveWay(task, made_scene(size_px, task.boxes), naive_models(task.bundle)), manifest, size_px
+    at_hand = (bundle_directory(task.bundle) / MANIFEST).exists()
     bundle = load_bundle(task.bundle) if at_hand or not task.random else random_bundle(task.bundle)
     if bundle.sam is None or bundle.clip is None:
         raise BundleError(f'bundle "{task.bundle}" has no SAM: there is no suspect path to measure; name another')
-    way = NaiveWay(task, *lent_models(bundle)) if task.way == "naive" else SightlineWay(task, bundle)
-    return way, bundle.manifest
+    size_px = task.size_px or bundle.manifest.image_size_px
+    scene = made_scene(size_px, task.boxes)
+    way = NaiveWay(task, scene, lent_models(bundle)) if task.way == "naive" else SightlineWay(task, scene, bundle)
+    return way, bundle.manifest, size_px
 
 
-def _times_ms(turn: Callable[[], object], task: Task) -> list[float]:
-    times_ms = []
-    for _ in range(task.repeats):
-        _synchronise(task.device)
+def times_ms(turn: Callable[[], object], repeats: int, seconds: float, device: str) -> list[float]:
+    """Milliseconds of each turn: at least ``repeats`` of them, and at least for ``seconds``."""
+    found_ms: list[float] = []
+    while len(found_ms) < repeats or sum(found_ms) < seconds * 1e3:
+        _synchronise(device)
         begun = time.perf_counter()
         turn()
-        _synchronise(task.device)
-        times_ms.append((time.perf_counter() - begun) * 1e3)
-    return times_ms
+        _synchronise(device)
+        found_ms.append((time.perf_counter() - begun) * 1e3)
+    return found_ms
 
 
 def _synchronise(device: str) -> None:

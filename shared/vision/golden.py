@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shared.vision.contrast import local_contrast
+from shared.vision.scores import picture_score
 
 CORESET_MAX = 2048  # patches kept of each stage: bounds the time of a picture, whatever the number of golden ones
 ALIGNED_MAX = 32  # pictures of an aligned memory, for the same reason
@@ -65,7 +66,10 @@ class StageMemory:
 
     def unlikeness(self, features: Tensor) -> Tensor:
         """(h, w, C) -> (h, w) >= 0: 0 as near as golden pictures mostly are, 1 as far as they ever are."""
-        apart = distances(self.whitening(features), self.patches)
+        return self.scaled(distances(self.whitening(features), self.patches))
+
+    def scaled(self, apart: Tensor) -> Tensor:
+        """Distances -> the same in terms of the golden pictures' own."""
         return ((apart - self.near) / max(self.far - self.near, LEAST_SPREAD)).clamp(min=0)
 
 
@@ -79,6 +83,7 @@ class GoldenMemory:
     strange: tuple[str, ...]  # those that are not like the others
     stages: tuple[StageMemory, ...]
     rough_far: float  # FAR_QUANTILE of the rough maps of the golden pictures, 0..1
+    highest_score: float  # of a golden picture against the others, 0..1: the threshold until one is calibrated
 
     @property
     def aligned(self) -> bool:
@@ -147,14 +152,26 @@ def remember(
     apart = [leave_one_out(features, aligned=aligned) for features in white]
     names = [picture.name for picture in ordered]
     stages = zip(whitenings, white, apart, strict=True)
-    return GoldenMemory(
+    memory = GoldenMemory(
         bundle=bundle,
         object_name=object_name,
         pictures=tuple(names),
         strange=tuple(name for name, is_strange in zip(names, _strange(apart), strict=True) if is_strange),
         stages=tuple(_stage(*stage, aligned=aligned) for stage in stages),
         rough_far=_quantiles(torch.stack([picture.rough for picture in ordered]), FAR_QUANTILE)[0],
+        highest_score=0.0,
     )
+    return replace(memory, highest_score=_highest_score(memory, apart, [picture.rough for picture in ordered]))
+
+
+def _highest_score(memory: GoldenMemory, apart: Sequence[Sequence[Tensor]], roughs: Sequence[Tensor]) -> float:
+    """Leave-one-out distances of each stage and picture, and rough maps -> what the oddest golden picture scores."""
+    found = []
+    for number, rough in enumerate(roughs):
+        maps = [stage.scaled(each[number]) for stage, each in zip(memory.stages, apart, strict=True)]
+        anomaly_map = fused(rough, _joined(maps, (rough.shape[0], rough.shape[1])), memory)
+        found.append(picture_score(anomaly_map.numpy()))
+    return max(found)
 
 
 def fit_whitening(features: Sequence[Tensor]) -> Whitening:
@@ -276,7 +293,10 @@ def unlikeness(memory: GoldenMemory, features: Features, size_hw: tuple[int, int
 
     1 is where golden pictures are farthest from each other: nothing is concluded from what they do not agree on.
     """
-    maps = [stage.unlikeness(found) for stage, found in zip(memory.stages, features, strict=True)]
+    return _joined([stage.unlikeness(found) for stage, found in zip(memory.stages, features, strict=True)], size_hw)
+
+
+def _joined(maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Tensor:
     sized = [F.interpolate(one[None, None], size_hw, mode="bilinear")[0, 0] for one in maps]
     return torch.stack(sized).mean(0)
 

@@ -27,6 +27,7 @@ class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strange: tuple[str, ...]
     spreads: tuple[tuple[float, float], ...]  # near and far of each stage
     rough_far: float
+    highest_score: float
     fingerprint: str = ""  # of the memory as it is read: the checksum of the file
 
 
@@ -43,6 +44,7 @@ def save_memory(path: Path, memory: GoldenMemory) -> GoldenMemory:
         strange=memory.strange,
         spreads=tuple((stage.near, stage.far) for stage in memory.stages),
         rough_far=memory.rough_far,
+        highest_score=memory.highest_score,
     )
     tensors = {name: tensor for number, stage in enumerate(memory.stages) for name, tensor in _named(number, stage)}
     rounded = _memory(facts, tensors)
@@ -106,4 +108,5 @@ def _memory(facts: _Facts, tensors: Mapping[str, Tensor]) -> GoldenMemory:
         strange=facts.strange,
         stages=tuple(stages),
         rough_far=facts.rough_far,
+        highest_score=facts.highest_score,
     )

@@ -1,29 +1,24 @@
-"""Make a bundle of what the two trainings wrote: CLIP + UMCI folder, SAM folder -> bundle folder with its threshold.
+"""Make a bundle of what was trained: CLIP, UMCI and SAM -> a bundle's folder with its advised threshold.
 
-    python -m shared.vision.training.pack --clip DIR --sam DIR --version 0.1 --out shared/vision/weights/mini
-
-The advised threshold is chosen on fresh pictures of the surfaces trained on, never on those held out.
+The threshold is chosen on fresh pictures of the surfaces trained on, never on those held out.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from rich.console import Console
-from safetensors.torch import load_file
 
 from shared.synth.samples import TRAIN_SURFACES, sample
-from shared.vision.bundles import write_bundle
-from shared.vision.sam import SamConfig, build_sam
-from shared.vision.scores import picture_score
-from shared.vision.training.evaluate import RoughMaps
-from shared.vision.training.mini import IMAGE_SIZE_PX
-from shared.vision.training.weights import load_models
+from shared.vision.bundles import Bundle, Manifest, load_bundle, write_bundle
+from shared.vision.clip import ClipEncoder
+from shared.vision.inspector import Inspector
+from shared.vision.training.mini import CONTRAST_SHARE, IMAGE_SIZE_PX
+from shared.vision.training.sam import Trained
+from shared.vision.umci import Umci
+
+THRESHOLD_SEED = 7
 
 
 def best_threshold(defective: ArrayLike, scores: ArrayLike) -> float:
@@ -36,45 +31,34 @@ def best_threshold(defective: ArrayLike, scores: ArrayLike) -> float:
     return float(between[np.argmax(hits - false_alarms)])
 
 
-def threshold_on_train_surfaces(maps: RoughMaps, count: int, seed: int) -> float:
-    """`best_threshold` over `count` fresh pictures, every second one defective."""
-    rng = np.random.default_rng(seed)
-    pictures = [
-        sample(rng, size_px=IMAGE_SIZE_PX, surfaces=TRAIN_SURFACES, defective=bool(number % 2))
-        for number in range(count)
-    ]
-    return best_threshold([made.mask.any() for made in pictures], [picture_score(maps(made)) for made in pictures])
+def advised_threshold(bundle: Bundle, count: int) -> float:
+    """`best_threshold` over ``count`` fresh pictures, every second one defective."""
+    inspector, rng = Inspector(bundle), np.random.default_rng(THRESHOLD_SEED)
+    truth, scores = [], []
+    for number in range(count):
+        made = sample(rng, size_px=IMAGE_SIZE_PX, surfaces=TRAIN_SURFACES, defective=bool(number % 2))
+        truth.append(bool(made.mask.any()))
+        scores.append(inspector.localize(made.image, made.surface).score)
+    return round(best_threshold(truth, scores), 3)
 
 
-def main() -> None:
-    """Read the weights, choose the threshold, write the bundle."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clip", type=Path, required=True, help="folder written by shared.vision.training.train")
-    parser.add_argument("--sam", type=Path, required=True, help="folder written by shared.vision.training.sam")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
-    parser.add_argument("--name", default="mini")
-    parser.add_argument("--version", required=True)
-    parser.add_argument("--count", type=int, default=400, help="pictures the threshold is chosen on")
-    parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    encoder, umci = load_models(given.clip)
-    sam_config = msgspec.json.decode((given.sam / "sam.json").read_bytes(), type=SamConfig)
-    sam = build_sam(sam_config)
-    sam.load_state_dict(load_file(given.sam / "sam.safetensors"))
-    threshold = round(threshold_on_train_surfaces(RoughMaps(encoder, umci), given.count, seed=7), 3)
-    write_bundle(
-        given.out,
-        name=given.name,
-        version=given.version,
-        image_size_px=IMAGE_SIZE_PX,
-        default_threshold=threshold,
-        clip=(encoder.config, encoder.clip),
-        umci=umci,
-        sam=(sam_config, sam),
-    )
-    Console().print(f"{given.out}: {given.name} {given.version}, advised threshold {threshold}")
+def pack(
+    folder: Path, version: str, encoder: ClipEncoder, umci: Umci, sam: Trained, *, threshold_pictures: int
+) -> Manifest:
+    """Write the bundle, choose its threshold by what was written, and write that too."""
 
+    def write(threshold: float) -> Manifest:
+        return write_bundle(
+            folder,
+            name="mini",
+            version=version,
+            image_size_px=IMAGE_SIZE_PX,
+            contrast_share=CONTRAST_SHARE,
+            default_threshold=threshold,
+            clip=(encoder.config, encoder.clip),
+            umci=umci,
+            sam=(sam.config, sam.sam),
+        )
 
-if __name__ == "__main__":
-    main()
+    write(0.5)
+    return write(advised_threshold(load_bundle(f"path:{folder}", parts={"clip", "umci"}), threshold_pictures))

@@ -1,10 +1,12 @@
-"""Training batches of procedural pictures: seed -> endless stream of pictures, masks and what they show."""
+"""Training batches for mini's CLIP and UMCI: banks of procedural pairs -> pictures, masks and what they show."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,28 +15,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from shared.synth.conveyor import Conveyor, ConveyorSettings
-from shared.synth.samples import TRAIN_SURFACES, sample
+from shared.synth.bank import Bank, open_bank
+from shared.synth.pairs import Pair
+from shared.synth.pasting import paste
 
-# Sides of the crops, px, drawn per batch; the batch shrinks as the crop grows, so that every step costs the same.
-CROP_SIZES_PX = (192, 224, 256, 320)
-REFERENCE_PX = 192  # the crop at which a batch has its nominal size
-DEFECTIVE_SHARE = 0.65  # of the pictures; the rest are good ones
-ZOOM_SHARE = 0.3  # of the pictures are cut from a larger rendering, so that parts leave the frame
-ZOOM = 1.5
+# Sides of the trained pictures, px, drawn per batch; the batch shrinks as they grow, so that every step costs the same.
+SIZES_PX = (128, 160, 192, 256)
+REFERENCE_PX = 192  # the side at which a batch has its nominal size
+WHOLE_SHARE = 0.6  # of the pictures are shown whole, others are cut
+CUT_SHARES = (0.45, 0.9)  # of a picture's side, when it is cut
+REFERENCE_SHARE = 0.25  # of the pictures are a pair's reference, which is good
+PASTE_SHARE = 0.5  # of the good queries get a foreign spot
+PASTED = "contamination"  # what such a picture is said to show
+SWAP_SHARE, GREY_SHARE, NEGATIVE_SHARE = 0.4, 0.12, 0.06  # of the pictures: channels swapped, grey, negative
+BLUR_SHARE, PACK_SHARE = 0.2, 0.15  # blurred a little, packed as JPEG
 WORKER_NICENESS = 5
-BELT_SHARE = 0.7  # of the pictures show a part on a belt, as a camera above a line sees it
-BELT_SURFACES = ("hex nut", "washer", "flange", "bracket")
-BELT_SEEDS = (10_000, 1_000_000)  # a demo's or a test's belt, with its small seed, is never trained on
-BELTS, PARTS_PER_BELT = 8, 40  # belts in use at a time; parts seen of each before the next one
-BELT_CROPS_PX = (220, 260)  # sides of the square cut around a part of 180 px
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One training picture, S x S px."""
+class Shown:
+    """One picture, S x S px."""
 
-    image: NDArray[np.uint8]  # (S, S, 3) RGB
+    image: NDArray[np.uint8]  # (S, S, 3) BGR
     mask: NDArray[np.uint8]  # (S, S) 1 = defect
     surface: str
     defect: str | None
@@ -53,62 +56,17 @@ class Batch:
 class PictureStream(IterableDataset[Batch]):
     """Endless batches; the same seed and worker number give the same batches."""
 
-    def __init__(self, seed: int, batch: int) -> None:
-        self.seed = seed
-        self.batch = batch
+    def __init__(self, banks: Sequence[tuple[Path, float]], seed: int, batch: int) -> None:
+        """``banks``: folders and the share of the pairs drawn from each."""
+        self.banks, self.seed, self.batch = tuple(banks), seed, batch
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         rng = np.random.default_rng((self.seed, 0 if worker is None else worker.id))
-        belts = Belts(rng)
+        banks = [open_bank(folder) for folder, _ in self.banks]
+        shares = np.array([share for _, share in self.banks])
         while True:
-            yield draw_batch(rng, self.batch, belts)
-
-
-class Belts:
-    """Several conveyors at a time, each shown for a while: painting a belt costs as much as several parts."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._belts: list[Conveyor] = []
-        self._shown: list[int] = []
-
-    def draw(self, size_px: int) -> Picture:
-        """The next part of one of the belts, off the middle by up to a frame."""
-        rng, place = self._rng, int(self._rng.integers(BELTS))
-        while place >= len(self._belts):
-            self._belts.append(self._fresh())
-            self._shown.append(0)
-        belt, number = self._belts[place], self._shown[place]
-        self._shown[place] += 1
-        part = belt.parts(2.0 * (number + 4) / belt.settings.parts_per_s)[number]
-        if self._shown[place] >= PARTS_PER_BELT:
-            self._belts[place], self._shown[place] = self._fresh(), 0
-        time_s = part.crossing_s + rng.uniform(-1, 1) / belt.settings.fps
-        window = _window(rng, belt.settings)
-        image = cv2.resize(belt.frame(time_s)[window], (size_px, size_px), interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(
-            belt.mask(time_s)[window].astype(np.float32), (size_px, size_px), interpolation=cv2.INTER_LINEAR
-        )
-        found = (mask > 0.5).astype(np.uint8)
-        return Picture(
-            np.asarray(image[:, :, ::-1], np.uint8), found, belt.settings.surface, part.defect if found.any() else None
-        )
-
-    def _fresh(self) -> Conveyor:
-        return Conveyor(
-            ConveyorSettings(
-                seed=int(self._rng.integers(*BELT_SEEDS)),
-                surface=str(self._rng.choice(BELT_SURFACES)),
-                defect_rate=DEFECTIVE_SHARE,
-            )
-        )
-
-
-def _window(rng: np.random.Generator, belt: ConveyorSettings) -> tuple[slice, slice]:
-    side = int(rng.integers(*BELT_CROPS_PX))
-    left, top = (belt.width_px - side) // 2, (belt.height_px - side) // 2
-    return slice(top, top + side), slice(left, left + side)
+            yield draw_batch(rng, banks, shares / shares.sum(), self.batch)
 
 
 def settle_worker(worker: int) -> None:
@@ -118,35 +76,88 @@ def settle_worker(worker: int) -> None:
     os.nice(WORKER_NICENESS)
 
 
-def draw_batch(rng: np.random.Generator, batch: int, belts: Belts) -> Batch:
-    """One batch of nominal size `batch` at a random crop size."""
-    size_px = int(rng.choice(CROP_SIZES_PX))
+def draw_batch(rng: np.random.Generator, banks: Sequence[Bank], shares: NDArray[np.float64], batch: int) -> Batch:
+    """One batch of nominal size ``batch`` at a random size."""
+    size_px = int(rng.choice(SIZES_PX))
     count = max(round(batch * (REFERENCE_PX / size_px) ** 2), 2)
-    drawn = [
-        _turned(rng, belts.draw(size_px) if rng.random() < BELT_SHARE else _sampled(rng, size_px)) for _ in range(count)
-    ]
+    shown = [_draw(rng, banks[int(place)], size_px) for place in rng.choice(len(banks), count, p=shares)]
+    images = np.stack([one.image for one in shown])
     return Batch(
-        images=torch.from_numpy(np.stack([picture.image for picture in drawn])).permute(0, 3, 1, 2),
-        masks=torch.from_numpy(np.stack([picture.mask for picture in drawn])),
-        surfaces=tuple(picture.surface for picture in drawn),
-        defects=tuple(picture.defect for picture in drawn),
+        images=torch.from_numpy(np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2))),
+        masks=torch.from_numpy(np.stack([one.mask for one in shown])),
+        surfaces=tuple(one.surface for one in shown),
+        defects=tuple(one.defect for one in shown),
     )
 
 
-def _sampled(rng: np.random.Generator, size_px: int) -> Picture:
-    """A sample of a trained surface; cut from a larger one, it may have lost its defect."""
-    rendered_px = round(size_px * ZOOM) if rng.random() < ZOOM_SHARE else size_px
-    made = sample(rng, size_px=rendered_px, defective=bool(rng.random() < DEFECTIVE_SHARE), surfaces=TRAIN_SURFACES)
-    left, top = rng.integers(0, rendered_px - size_px + 1, 2)
-    window = (slice(top, top + size_px), slice(left, left + size_px))
-    mask = made.mask[window].astype(np.uint8)
-    return Picture(made.image[window][:, :, ::-1], mask, made.surface, made.defect if mask.any() else None)
+def _draw(rng: np.random.Generator, bank: Bank, size_px: int) -> Shown:
+    """A pair's query, or now and then its reference, which is good."""
+    pair = bank[int(rng.integers(len(bank)))]
+    image, mask, defect = pair.query.image, pair.query.mask, pair.query.defect
+    if rng.random() < REFERENCE_SHARE:
+        image, mask, defect = pair.reference, np.zeros_like(mask), None
+    elif defect is None and rng.random() < PASTE_SHARE:
+        image, mask, defect = _pasted(rng, pair, bank[int(rng.integers(len(bank)))].query.image)
+    window, turn = _window(rng, image.shape[0]), _turn(rng)
+    shrunk = _shrunk(mask[window].astype(np.float32), size_px)
+    found = (shrunk > 0.5).astype(np.uint8)
+    return Shown(
+        image=_turned(_coloured(rng, _shrunk(image[window], size_px)), turn),
+        mask=_turned(found, turn),
+        surface=pair.query.surface,
+        defect=defect if found.any() else None,
+    )
 
 
-def _turned(rng: np.random.Generator, picture: Picture) -> Picture:
-    """By a random quarter turn, mirrored or not."""
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    image, mask = np.rot90(picture.image, turns), np.rot90(picture.mask, turns)
-    if flip:
-        image, mask = image[:, ::-1], mask[:, ::-1]
-    return replace(picture, image=np.ascontiguousarray(image), mask=np.ascontiguousarray(mask))
+def _pasted(
+    rng: np.random.Generator, pair: Pair, foreign: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], str | None]:
+    image, mask = paste(rng, pair.query.image, pair.query.part_mask, foreign)
+    return image, mask, PASTED if mask.any() else None
+
+
+def _window(rng: np.random.Generator, side_px: int) -> tuple[slice, slice]:
+    cut_px = side_px if rng.random() < WHOLE_SHARE else round(side_px * rng.uniform(*CUT_SHARES))
+    top, left = (int(edge) for edge in rng.integers(0, side_px - cut_px + 1, 2))
+    return slice(top, top + cut_px), slice(left, left + cut_px)
+
+
+def _shrunk(picture: NDArray[Pixel], size_px: int) -> NDArray[Pixel]:
+    mode = cv2.INTER_AREA if picture.shape[0] > size_px else cv2.INTER_LINEAR
+    shrunk = cv2.resize(np.ascontiguousarray(picture), (size_px, size_px), interpolation=mode)
+    return np.asarray(shrunk, picture.dtype)
+
+
+def _coloured(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Another camera and another product: through one table for each channel, then sometimes blurred or packed."""
+    changed = cv2.LUT(np.ascontiguousarray(picture[..., _channel_order(rng)]), _table(rng)[None])
+    if rng.random() < GREY_SHARE:
+        changed = cv2.cvtColor(cv2.cvtColor(changed, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    if rng.random() < BLUR_SHARE:
+        changed = cv2.GaussianBlur(changed, (0, 0), rng.uniform(0.4, 1.2))
+    if rng.random() < PACK_SHARE:
+        _, packed = cv2.imencode(".jpg", changed, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
+        return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(changed, np.uint8)
+
+
+def _channel_order(rng: np.random.Generator) -> list[int]:
+    return [int(channel) for channel in rng.permutation(3)] if rng.random() < SWAP_SHARE else [0, 1, 2]
+
+
+def _table(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(256, 3) another gamma, gain and white balance; now and then the negative."""
+    steps = np.linspace(0, 1, 256)[:, None] ** np.exp(rng.normal(0, 0.25))
+    gains = np.exp(rng.normal(0, 0.1, 3) + rng.normal(0, 0.12))
+    table = np.clip(steps * gains * 255, 0, 255).astype(np.uint8)
+    return np.asarray(255 - table if rng.random() < NEGATIVE_SHARE else table, np.uint8)
+
+
+def _turn(rng: np.random.Generator) -> tuple[int, bool]:
+    return int(rng.integers(4)), bool(rng.integers(2))
+
+
+def _turned(picture: NDArray[np.uint8], turn: tuple[int, bool]) -> NDArray[np.uint8]:
+    """By quarter turns, mirrored or not."""
+    turned = np.rot90(picture, turn[0])
+    return np.ascontiguousarray(turned[:, ::-1] if turn[1] else turned)

@@ -1,52 +1,45 @@
-"""Train mini's SAM on procedural defects and parts: time budget -> sam.safetensors, sam.json, log and figures.
+"""Train mini's SAM on procedural defects and parts: banks and a time budget -> a SAM, its log and checkpoint.
 
-    python -m shared.vision.training.sam --budget 25m --out DIR [--threads 1] [--device cpu] [--seed 0]
-
-A second start with the same DIR goes on where the last checkpoint stands. Crops of the canvas are trained instead of
+A second start with the same folder goes on where the last checkpoint stands. Crops of the canvas are trained instead of
 whole pictures: the positional embedding and the prompts are cut at the same corner, so the model cannot tell.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from shared.method import MmrConfig
-from shared.synth.samples import HELD_OUT_SURFACES, TRAIN_SURFACES, Sample
-from shared.vision.bundles import half_precision
+from shared.synth.bank import Bank, open_bank
+from shared.synth.samples import HELD_OUT_SURFACES, Sample
+from shared.vision.bundles import Bundle, load_bundle
 from shared.vision.mmr import fuse, mmr_prompts
 from shared.vision.regions import find_areas
-from shared.vision.sam import DECODER_STRIDE_PX, SAM_CONFIGS, SamSession, build_sam, mask_prompts
+from shared.vision.sam import DECODER_STRIDE_PX, SAM_CONFIGS, SamConfig, SamSession, build_sam, mask_prompts
 from shared.vision.training.sam_targets import (
     PART_SHARE,
-    RENDERED_PX,
     Prompt,
     draw_defective,
     draw_prompt,
     imitate_rough_map,
+    thin_weight,
 )
 
 CONFIG = SAM_CONFIGS["mini"]
 CROP_PX = 160
 BATCH = 16  # pictures
 PROMPTS = 2  # for each picture
-BANK = 384  # rendered samples at hand; each serves several crops
-FRESH = 4  # samples rendered anew for each step
 PEAK_RATE = 1.5e-3
 WARM_UP_STEPS = 150
 WEIGHT_DECAY = 0.05
@@ -70,17 +63,17 @@ class Batch:
 
 
 class Scenes:
-    """A bank of samples that is renewed a little with each batch."""
+    """Defective pictures of banks, thin defects more often than others."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, banks: Sequence[Bank]) -> None:
         self._rng = rng
-        self._bank: list[Sample] = []
+        self._pictures = [(bank, int(index)) for bank in banks for index in np.flatnonzero(bank.defect_indices >= 0)]
+        weights = np.array([thin_weight(bank.plan.defects[bank.defect_indices[at]]) for bank, at in self._pictures])
+        self._odds = np.cumsum(weights / weights.sum())
 
     def batch(self) -> Batch:
         """The next batch of random crops, prompts and targets."""
-        for _ in range(FRESH if self._bank else BATCH):
-            self._renew()
-        crops = [self._crop(self._bank[index]) for index in self._rng.integers(0, len(self._bank), BATCH)]
+        crops = [self._crop(self._draw()) for _ in range(BATCH)]
         prompts = [prompt for _, made in crops for prompt in made]
         grid = CONFIG.image_size_px // CONFIG.patch_size_px - CROP_PX // CONFIG.patch_size_px
         top, left = (int(side) for side in self._rng.integers(0, grid + 1, 2))
@@ -95,12 +88,13 @@ class Scenes:
             corner=(top, left),
         )
 
-    def _renew(self) -> None:
-        made = draw_defective(self._rng, int(self._rng.choice(RENDERED_PX)), TRAIN_SURFACES)
-        if len(self._bank) < BANK:
-            self._bank.append(made)
-        else:
-            self._bank[int(self._rng.integers(BANK))] = made
+    def _draw(self) -> Sample:
+        """A defect can have been left without a visible pixel; then another is drawn."""
+        while True:
+            bank, index = self._pictures[int(np.searchsorted(self._odds, self._rng.random()))]
+            found = bank[index].query
+            if found.mask.any():
+                return found
 
     def _crop(self, made: Sample) -> tuple[NDArray[np.uint8], list[Prompt]]:
         """A turned CROP_PX square around something worth asking about, RGB, and its prompts."""
@@ -146,32 +140,76 @@ def loss_of(logits: Tensor, iou: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     return mask_loss + F.mse_loss(iou, actual), actual.max(1).values.mean()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    out: Path
+    banks: tuple[Path, ...]
+    budget_s: float
+    device: str = "cpu"
+    precision: str = "float32"  # "bf16" where the device has it
+    seed: int = 0
+    start_from: str | None = None  # a bundle whose SAM is trained on
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A SAM and what it is made of."""
+
+    config: SamConfig
+    sam: Any
+
+
+Tell = Callable[[int, float, float], None]  # step, mean loss, mean IoU of the best levels
+
+
+def train(plan: Plan, tell: Tell = lambda step, loss, best_iou: None) -> Trained:
+    """Until the budget is used, from the folder's checkpoint when there is one."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(plan)
+    trainer.run(tell)
+    return Trained(CONFIG, trainer.sam.cpu().eval())
+
+
+def of_bundle(bundle: Bundle) -> Trained:
+    """The SAM of a bundle that has one, as it is."""
+    assert bundle.sam is not None and bundle.manifest.sam is not None
+    return Trained(bundle.manifest.sam, bundle.sam)
+
+
 class Trainer:
     """Holds the model, its optimiser and how much of the budget is spent."""
 
-    def __init__(self, out: Path, budget_s: float, device: str, seed: int) -> None:
-        self._out, self._budget_s, self._device = out, budget_s, device
-        torch.manual_seed(seed)
-        self.sam = build_sam(CONFIG).train().to(device)
-        self._optimizer = torch.optim.AdamW(self.sam.parameters(), PEAK_RATE, weight_decay=WEIGHT_DECAY)
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        torch.manual_seed(plan.seed)
+        self.sam = build_sam(CONFIG).train().to(plan.device)
+        if plan.start_from:
+            known = load_bundle(plan.start_from, parts={"sam"})
+            assert known.sam is not None
+            self.sam.load_state_dict(known.sam.state_dict())
+        self._optimizer = torch.optim.AdamW(self.sam.parameters(), PEAK_RATE, weight_decay=WEIGHT_DECAY, fused=True)
         self.spent_s, self.step = 0.0, 0
         if self._checkpoint.exists():
             self._resume()
-        self._scenes = Scenes(np.random.default_rng((seed, self.step)))
+        self._scenes = Scenes(np.random.default_rng((plan.seed, self.step)), [open_bank(path) for path in plan.banks])
 
     @property
     def _checkpoint(self) -> Path:
-        return self._out / "sam.checkpoint"
+        return self._plan.out / "sam.checkpoint"
 
-    def run(self) -> None:
+    def run(self, tell: Tell = lambda step, loss, best_iou: None) -> None:
         """Train until the budget is spent; a checkpoint every CHECKPOINT_S, a log line every LOG_STEPS."""
         saved_s, figures = self.spent_s, []
-        while self.spent_s < self._budget_s:
+        while self.spent_s < self._plan.budget_s:
             begun = time.monotonic()
             figures.append(self._turn())
             self.spent_s += time.monotonic() - begun
             if self.step % LOG_STEPS == 0:
-                self._log(*np.mean(figures, axis=0))
+                loss, best_iou = (float(mean) for mean in np.mean(figures, axis=0))
+                self._log(loss, best_iou)
+                tell(self.step, loss, best_iou)
                 figures.clear()
             if self.spent_s - saved_s > CHECKPOINT_S:
                 self._save()
@@ -180,11 +218,12 @@ class Trainer:
 
     def _turn(self) -> tuple[float, float]:
         rate = PEAK_RATE * min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        rate *= 0.5 * (1 + math.cos(math.pi * self.spent_s / self._budget_s)) + 0.003
+        rate *= 0.5 * (1 + math.cos(math.pi * self.spent_s / self._plan.budget_s)) + 0.003
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        batch = _to(self._scenes.batch(), self._device)
-        with torch.autocast(self._device, torch.bfloat16):
+        device = self._plan.device
+        batch = _to(self._scenes.batch(), device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self._plan.precision == "bf16"):
             logits, iou = answer(self.sam, batch)
         loss, best = loss_of(logits.float(), iou.float(), batch.targets)
         self._optimizer.zero_grad(set_to_none=True)
@@ -195,7 +234,7 @@ class Trainer:
         return loss.item(), best.item()
 
     def _log(self, loss: float, best_iou: float) -> None:
-        path = self._out / "sam.csv"
+        path = self._plan.out / "sam.csv"
         fresh = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
@@ -214,7 +253,7 @@ class Trainer:
         self._checkpoint.with_suffix(".new").replace(self._checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self._checkpoint, map_location=self._device, weights_only=True)
+        state = torch.load(self._checkpoint, map_location=self._plan.device, weights_only=True)
         self.sam.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.spent_s, self.step = state["spent_s"], state["step"]
@@ -266,38 +305,3 @@ def _measure(rng: np.random.Generator, session: SamSession, made: Sample) -> dic
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {way: round(float(np.mean([row[way] for row in rows])), 4) for way in rows[0]}
-
-
-def _seconds(text: str) -> float:
-    """ "25m", "90s" or "1.5h" -> seconds."""
-    units = {"s": 1, "m": 60, "h": 3600}
-    if text[-1:] not in units:
-        raise argparse.ArgumentTypeError(f"{text!r} has no unit: write 90s, 25m or 1.5h")
-    return float(text[:-1]) * units[text[-1]]
-
-
-def main() -> None:
-    """Train, write the weights, measure them, write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=_seconds, required=True, help="training time in all, such as 25m")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log, weights and figures")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=200, help="pictures to measure on")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    cv2.setNumThreads(given.threads)
-    given.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(given.out, given.budget, given.device, given.seed)
-    trainer.run()
-    sam = trainer.sam.cpu().eval()
-    save_file(half_precision(sam), given.out / "sam.safetensors")
-    (given.out / "sam.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(CONFIG))))
-    figures = evaluate(sam, given.count)
-    (given.out / "sam-metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
-    Console().print(f"{trainer.step} steps in {trainer.spent_s:.0f} s; mean IoU on held-out surfaces: {figures['all']}")
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,6 @@ THIN_WORDS = ("scratch", "crack", "thread", "hair", "cut")  # kinds of defect th
 THIN_WEIGHT = 2.5
 PART_SHARE = 0.15  # of the prompts ask for the part instead of the defect
 PLAIN_SHARE = 0.25  # of the prompts are a jittered true box and points on the true mask, as SAM itself was trained
-RENDERED_PX = (192, 256, 320)
 NO_POINT = -1  # SAM's label of a point that is not there
 
 
@@ -38,12 +37,17 @@ class Prompt:
 def draw_defective(rng: np.random.Generator, size_px: int, surfaces: tuple[str, ...]) -> Sample:
     """A defective sample, thin defects more often than others."""
     names = sorted(DEFECTS)
-    weights = np.array([THIN_WEIGHT if any(word in name for word in THIN_WORDS) else 1.0 for name in names])
+    weights = np.array([thin_weight(name) for name in names])
     while True:  # not every defect can be on every surface; a sample without any is drawn again
         name = str(rng.choice(names, p=weights / weights.sum()))
         made = sample(rng, size_px=size_px, surfaces=surfaces, defect=name, defective=True)
         if made.mask.any():
             return made
+
+
+def thin_weight(defect: str) -> float:
+    """How often a kind of defect is drawn, beside 1."""
+    return THIN_WEIGHT if any(word in defect for word in THIN_WORDS) else 1.0
 
 
 def draw_prompt(rng: np.random.Generator, mask: NDArray[np.bool_]) -> Prompt:

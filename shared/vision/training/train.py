@@ -1,58 +1,57 @@
-"""Trains mini's CLIP and UMCI on procedural pictures within a time budget: nothing -> a folder of weights and figures.
-
-    python -m shared.vision.training.train --budget 45m --out DIR [--threads 1] [--seed 0] [--device cpu] [--resume]
+"""Trains mini's CLIP and UMCI on banks of procedural pairs within a time budget: banks -> a folder of weights.
 
 First the text tower alone, then everything else with the text features fixed. Writes log.csv, checkpoint.pt (every few
-minutes; --resume goes on from it), and at the end what `weights.save_models` and `evaluate` write.
+minutes; a second start with the same folder goes on from it), and at the end what `weights.save_models` writes.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
-from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from shared.synth.samples import DEFECTS, HELD_OUT_SURFACES, TRAIN_SURFACES
-from shared.vision.clip import ClipEncoder
+from shared.synth.samples import DEFECTS, TRAIN_SURFACES
+from shared.vision.bundles import load_bundle
+from shared.vision.clip import ClipConfig, ClipEncoder
 from shared.vision.prompts import text_features
-from shared.vision.training.evaluate import METRICS_FILE, RoughMaps, evaluate, held_out_pictures, measure
 from shared.vision.training.losses import caption_loss, dice_loss, focal_loss, picture_loss
 from shared.vision.training.mini import MINI_CLIP, MINI_UMCI
 from shared.vision.training.pictures import Batch, PictureStream, settle_worker
 from shared.vision.training.texts import caption, object_names, pretrain_texts, vocabulary
 from shared.vision.training.weights import save_models
-from shared.vision.umci import ABNORMAL, NORMAL, StageHead, Umci
+from shared.vision.umci import ABNORMAL, NORMAL, StageHead, Umci, UmciConfig
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.csv"
-RECORD_FILE = "training.json"
-LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARM_UP_SHARE = 0.03  # of the budget
 GRADIENT_NORM_MAX = 1.0
-STAGE_SHARE, PICTURE_SHARE, CAPTION_SHARE = 0.3, 0.4, 0.05  # weights of the losses beside the rough map's own
 PRIOR_LOGIT = 4.0  # normal minus abnormal before training: 2 % of the pixels are defective
-FOREIGN_NAMES = 48  # names of nothing in the pictures, so that the head learns to live with any name
+FOREIGN_NAMES = 24  # names of nothing in the pictures, so that the head learns to live with any name
 FOREIGN_SHARE = 0.3  # of the pictures are called by such a name
 LOG_EVERY_STEPS = 50
 CHECKPOINT_EVERY_S = 120.0
-PROBE_EVERY_S = 480.0  # a look at a few held-out pictures, for the log only: nothing is chosen by it
-PROBE_PICTURES, PROBE_PX = 40, 256
 MASK_STRIDE_PX = 2  # losses are taken at half the picture's size
-UNITS_S = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Weights of the losses beside the rough map's own."""
+
+    stages: float = 0.3
+    picture: float = 0.4
+    caption: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,20 @@ class Plan:
     """One run of training."""
 
     out: Path
+    banks: tuple[tuple[Path, float], ...]  # folders and the share of the pairs drawn from each
     budget_s: float
-    seed: int
-    batch: int
-    workers: int
-    device: str
-    text_steps: int
-    pictures: int = 200  # held-out pictures of the final evaluation
+    start_from: str | None = None  # a bundle whose tensors are taken over where name and shape agree
+    seed: int = 0
+    batch: int = 16  # pictures of 192 px in a step
+    workers: int = 1  # processes that prepare batches
+    device: str = "cpu"
+    precision: str = "float32"  # "bf16" where the device has it
+    text_steps: int = 500
+    learning_rate: float = 1e-3
+    surfaces: tuple[str, ...] = TRAIN_SURFACES  # all kinds in the banks
+    shares: Shares = Shares()
+    clip: ClipConfig = MINI_CLIP
+    umci: UmciConfig = MINI_UMCI
 
 
 @dataclass
@@ -80,11 +86,11 @@ class Progress:
 class Texts:
     """Fixed text features of the run: the ensemble of every name used, and the bank of captions."""
 
-    def __init__(self, encoder: ClipEncoder, seed: int) -> None:
+    def __init__(self, encoder: ClipEncoder, seed: int, surfaces: tuple[str, ...] = TRAIN_SURFACES) -> None:
         foreign = object_names(np.random.default_rng(seed), ["part"], vocabulary(), FOREIGN_NAMES)
-        captions = [(surface, defect) for surface in TRAIN_SURFACES for defect in (None, *DEFECTS)]
+        captions = [(surface, defect) for surface in surfaces for defect in (None, *DEFECTS)]
         with torch.inference_mode():
-            self._own = {name: text_features(encoder.encode_text, name).clone() for name in TRAIN_SURFACES}
+            self._own = {name: text_features(encoder.encode_text, name).clone() for name in surfaces}
             self._foreign = [text_features(encoder.encode_text, name).clone() for name in foreign]
             bank = encoder.encode_text([caption(*shown) for shown in captions])
         self.captions = bank.clone()  # (N, Ct)
@@ -109,29 +115,33 @@ class Trainer:
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.progress = Progress()
-        self.encoder = ClipEncoder(MINI_CLIP).to(plan.device)
-        self.umci = Umci(MINI_UMCI).to(plan.device)
+        self.encoder = ClipEncoder(plan.clip).to(plan.device)
+        self.umci = Umci(plan.umci).to(plan.device)
         set_prior(self.umci)
+        if plan.start_from:
+            bundle = load_bundle(plan.start_from, parts={"clip", "umci"})
+            take_over(bundle.clip, self.encoder.clip)
+            take_over(bundle.umci, self.umci)
         visual = self.encoder.clip.visual
         self.parameters = list(chain(visual.parameters(), self.umci.parameters()))
         decayed = [p for p in self.parameters if p.ndim > 1]
         plain = [p for p in self.parameters if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
+        self.optimiser = torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
 
     def pretrain(self) -> float:
         """Train the text tower; its last loss."""
         rng = np.random.default_rng(self.plan.seed)
-        return pretrain_texts(self.encoder, TRAIN_SURFACES, list(DEFECTS), self.plan.text_steps, rng)
+        return pretrain_texts(self.encoder, self.plan.surfaces, list(DEFECTS), self.plan.text_steps, rng)
 
     def step(self, batch: Batch, texts: Texts, rng: np.random.Generator) -> dict[str, float]:
         """One step of the optimiser; the losses."""
         share = self.progress.elapsed_s / self.plan.budget_s
         for group in self.optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * schedule(share)
-        losses = self._losses(batch, texts, rng)
-        total = losses["map"] + STAGE_SHARE * losses["stages"]
-        total = total + PICTURE_SHARE * losses["picture"] + CAPTION_SHARE * losses["caption"]
+            group["lr"] = self.plan.learning_rate * schedule(share)
+        losses, shares = self._losses(batch, texts, rng), self.plan.shares
+        total = losses["map"] + shares.stages * losses["stages"]
+        total = total + shares.picture * losses["picture"] + shares.caption * losses["caption"]
         self.optimiser.zero_grad()
         torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.parameters, GRADIENT_NORM_MAX)
@@ -142,9 +152,9 @@ class Trainer:
     def _losses(self, batch: Batch, texts: Texts, rng: np.random.Generator) -> dict[str, Tensor]:
         device = self.plan.device
         masks = batch.masks.to(device).float()
-        mask = torch.nn.functional.avg_pool2d(masks[:, None], MASK_STRIDE_PX)[:, 0]  # soft at the rim
+        mask = F.avg_pool2d(masks[:, None], MASK_STRIDE_PX)[:, 0]  # soft at the rim
         names = texts.of(batch, rng).to(device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             stages, pictures = self.encoder.encode(self.encoder.normalise(batch.images.to(device)))
             logits = self.umci(stages, names, tuple(mask.shape[-2:]))
         evidence = [(stage[:, ABNORMAL] - stage[:, NORMAL]).float() for stage in logits]  # (B, h, w) each
@@ -180,6 +190,17 @@ class Trainer:
         self.progress = Progress(state["step"], state["elapsed_s"])
 
 
+def take_over(source: nn.Module | None, target: nn.Module) -> int:
+    """Copy every tensor whose name and shape agree; how many that were."""
+    known = {} if source is None else source.state_dict()
+    wanted = target.state_dict()
+    shared = {
+        name: known[name] for name, tensor in wanted.items() if name in known and known[name].shape == tensor.shape
+    }
+    target.load_state_dict({**wanted, **shared})
+    return len(shared)
+
+
 def set_prior(umci: Umci) -> None:
     """Start with "normal" everywhere: without it, the first thousand steps only learn that defects are rare."""
     for head in umci.heads:
@@ -197,14 +218,9 @@ def schedule(share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE), 1.0)))
 
 
-def seconds(text: str) -> float:
-    """ "45m", "90s" or "3h" -> seconds."""
-    return float(text[:-1]) * UNITS_S[text[-1]]
-
-
 def stream(plan: Plan, step: int) -> Iterator[Batch]:
     """Endless batches; a resumed run gets others than those it has seen."""
-    pictures = PictureStream(seed=plan.seed * 1_000_003 + step, batch=plan.batch)
+    pictures = PictureStream(plan.banks, seed=plan.seed * 1_000_003 + step, batch=plan.batch)
     loader = DataLoader(
         pictures,
         batch_size=None,
@@ -216,44 +232,31 @@ def stream(plan: Plan, step: int) -> Iterator[Batch]:
     return iter(loader)
 
 
-def record(plan: Plan) -> dict[str, object]:
-    """What the run saw and what it was kept from, for the model card."""
-    return {
-        "budget_s": plan.budget_s,
-        "seed": plan.seed,
-        "batch": plan.batch,
-        "device": plan.device,
-        "surfaces": TRAIN_SURFACES,
-        "held_out_surfaces": sorted(HELD_OUT_SURFACES),
-        "defects": list(DEFECTS),
-    }
+Tell = Callable[[Progress, dict[str, float]], None]
 
 
-def run(plan: Plan, *, resume: bool) -> None:
-    """Train until the budget is used, then save and evaluate."""
-    console = Console(soft_wrap=True)
+def train(plan: Plan, tell: Tell = lambda progress, losses: None) -> Trainer:
+    """Train until the budget is used, from the folder's checkpoint when there is one; write the weights."""
     plan.out.mkdir(parents=True, exist_ok=True)
-    (plan.out / RECORD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(record(plan))))
     trainer = Trainer(plan)
-    if resume:
+    if (plan.out / CHECKPOINT_FILE).exists():
         trainer.restore()
     else:
-        console.print(f"texts trained, loss {trainer.pretrain():.3f}")
-    texts = Texts(trainer.encoder, plan.seed)
-    fit(trainer, texts, console)
+        trainer.pretrain()
+    if trainer.progress.elapsed_s < plan.budget_s:
+        _fit(trainer, Texts(trainer.encoder, plan.seed, plan.surfaces), tell)
+    trainer.encoder.eval()
+    trainer.umci.eval()
     save_models(plan.out, trainer.encoder, trainer.umci)
-    rows = evaluate(trainer.encoder, trainer.umci, count=plan.pictures)
-    (plan.out / METRICS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
-    console.print([row for row in rows if row["surface"] == "all"])
+    return trainer
 
 
-def fit(trainer: Trainer, texts: Texts, console: Console) -> None:
-    """Steps until the budget is used; log, probe and checkpoint on the way."""
+def _fit(trainer: Trainer, texts: Texts, tell: Tell) -> None:
+    """Steps until the budget is used; log and checkpoint on the way."""
     plan, progress = trainer.plan, trainer.progress
     rng = np.random.default_rng((plan.seed, progress.step))
-    probe = held_out_pictures(PROBE_PICTURES, PROBE_PX, seed=1)
     began_s = time.monotonic() - progress.elapsed_s
-    saved_s = probed_s = progress.elapsed_s
+    saved_s = progress.elapsed_s
     recent: list[dict[str, float]] = []
     for batch in stream(plan, progress.step):
         trainer.encoder.train()
@@ -262,12 +265,8 @@ def fit(trainer: Trainer, texts: Texts, console: Console) -> None:
         progress.elapsed_s = time.monotonic() - began_s
         done = progress.elapsed_s >= plan.budget_s
         if progress.step % LOG_EVERY_STEPS == 0 or done:
-            _log(plan.out / LOG_FILE, console, progress, recent)
+            tell(progress, _log(plan.out / LOG_FILE, progress, recent))
             recent = []
-        if progress.elapsed_s - probed_s >= PROBE_EVERY_S or done:
-            probed_s = progress.elapsed_s
-            figures = measure(RoughMaps(trainer.encoder, trainer.umci), probe)
-            console.print("held out: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
         if progress.elapsed_s - saved_s >= CHECKPOINT_EVERY_S or done:
             saved_s = progress.elapsed_s
             trainer.save()
@@ -275,46 +274,13 @@ def fit(trainer: Trainer, texts: Texts, console: Console) -> None:
             return
 
 
-def _log(path: Path, console: Console, progress: Progress, recent: list[dict[str, float]]) -> None:
-    means = {name: sum(losses[name] for losses in recent) / len(recent) for name in recent[0]}
-    row = {"step": progress.step, "elapsed_s": round(progress.elapsed_s, 1)}
-    row |= {name: round(value, 4) for name, value in means.items()}
+def _log(path: Path, progress: Progress, recent: list[dict[str, float]]) -> dict[str, float]:
+    means = {name: round(sum(losses[name] for losses in recent) / len(recent), 4) for name in recent[0]}
+    row = {"step": progress.step, "elapsed_s": round(progress.elapsed_s, 1)} | means
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row)
         if new:
             writer.writeheader()
         writer.writerow(row)
-    console.print("  ".join(f"{name} {value}" for name, value in row.items()))
-
-
-def main() -> None:
-    """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=seconds, default=seconds("45m"), help='such as "45m"')
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that render pictures")
-    parser.add_argument("--batch", type=int, default=16, help="pictures of 192 px in a step")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--text-steps", type=int, default=500, help="steps of the text tower's own training")
-    parser.add_argument("--pictures", type=int, default=200, help="held-out pictures of the final evaluation")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    plan = Plan(
-        out=given.out,
-        budget_s=given.budget,
-        seed=given.seed,
-        batch=given.batch,
-        workers=given.workers,
-        device=given.device,
-        text_steps=given.text_steps,
-        pictures=given.pictures,
-    )
-    run(plan, resume=given.resume)
-
-
-if __name__ == "__main__":
-    main()
+    return means

@@ -22,6 +22,13 @@ class FixedLocalization:
     anomaly_map: np.ndarray
 
 
+@dataclass(frozen=True)
+class FixedGolden:
+    """All the localizer reads of a golden memory."""
+
+    highest_score: float
+
+
 class FixedModel:
     """Gives every picture the same score, and remembers what it was asked."""
 
@@ -73,9 +80,17 @@ def test_localizer_takes_the_bundles_threshold_when_the_recipe_has_none(score: f
     [
         ({"threshold": 0.3}, Learnt(calibration=calibration(0.7)), 0.3),
         ({}, Learnt(calibration=calibration(0.7)), 0.7),
+        ({}, Learnt(golden=FixedGolden(0.6), calibration=calibration(0.7)), 0.7),
+        ({}, Learnt(golden=FixedGolden(0.6)), 0.6),
         ({}, NOTHING, 0.4),
     ],
-    ids=["the recipe's wins", "else the camera's calibration", "else the bundle's"],
+    ids=[
+        "the recipe's wins",
+        "else the camera's calibration",
+        "which wins over the golden samples",
+        "else the oddest golden sample",
+        "else the bundle's",
+    ],
 )
 def test_localizer_decides_and_reports_with_the_nearest_threshold(settings: dict, learnt: Learnt, threshold: float):
     good, _ = localize(threshold, learnt=learnt, **settings)
@@ -98,7 +113,7 @@ def test_localizer_says_unknown_when_it_cannot_inspect(recipe: str, image: np.nd
 
 
 def test_localizer_asks_the_model_with_the_recipes_object_in_words_and_its_golden_memory():
-    model, golden = FixedModel(0.1), object()
+    model, golden = FixedModel(0.1), FixedGolden(0.5)
     localizer = Localizer(model, {"nut": RecipeSettings(object="hex nut")})
     localizer.localize(Frame(ticket()), PICTURE, Learnt(golden=golden))
     localizer.localize(Frame(ticket()), PICTURE)

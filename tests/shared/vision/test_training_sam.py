@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from shared.synth.bank import open_bank
 from shared.vision.sam import build_sam
 from shared.vision.training.pack import best_threshold
-from shared.vision.training.sam import CONFIG, CROP_PX, Scenes, Trainer, answer, loss_of
+from shared.vision.training.sam import CONFIG, CROP_PX, Plan, Scenes, Trainer, answer, loss_of
 from shared.vision.training.sam_targets import NO_POINT, draw_prompt, imitate_rough_map
 
 pytestmark = pytest.mark.model
@@ -42,9 +43,9 @@ def test_imitated_rough_map_is_hot_at_the_mask_and_the_same_for_a_seed() -> None
     np.testing.assert_array_equal(rough, imitate_rough_map(np.random.default_rng(3), blob()))
 
 
-def test_batch_lies_on_the_canvas_and_reaches_every_parameter_of_the_masks() -> None:
+def test_batch_lies_on_the_canvas_and_reaches_every_parameter_of_the_masks(tiny_bank: Path) -> None:
     torch.manual_seed(0)
-    batch = Scenes(np.random.default_rng(0)).batch()
+    batch = Scenes(np.random.default_rng(0), [open_bank(tiny_bank)]).batch()
     top, left = (side * CONFIG.patch_size_px for side in batch.corner)
     shown = batch.labels == 1
     assert (batch.points[shown] >= torch.tensor([left, top])).all()
@@ -71,10 +72,10 @@ def test_loss_is_small_for_the_right_masks_and_large_for_the_wrong_ones() -> Non
     assert (good_iou, bad_iou) == (1, 0)
 
 
-def test_trainer_goes_on_where_its_checkpoint_stands(tmp_path: Path) -> None:
-    first = Trainer(tmp_path, budget_s=0.1, device="cpu", seed=0)
+def test_trainer_goes_on_where_its_checkpoint_stands(tmp_path: Path, tiny_bank: Path) -> None:
+    first = Trainer(Plan(out=tmp_path, banks=(tiny_bank,), budget_s=0.1))
     first.run()
-    second = Trainer(tmp_path, budget_s=first.spent_s + 0.1, device="cpu", seed=0)
+    second = Trainer(Plan(out=tmp_path, banks=(tiny_bank,), budget_s=first.spent_s + 0.1))
     assert (second.step, second.spent_s) == (first.step, first.spent_s)
     second.run()
     assert second.step > first.step >= 1
