@@ -1,59 +1,41 @@
-"""Measures variants on a data set: classes of pictures with masks -> one row per class, variant and sigma.
+"""Measures variants on a data set: classes of pictures with masks -> rows by class, variant, golden samples and sigma.
 
 Geometry and metrics (docs/method.md, 5): maps bilinear at 518 x 518, masks bilinear then > 0.5, per class all pixels
 of all test pictures together, plain mean over classes. A picture's score is `shared.vision.scores.picture_score` of
-its own (smoothed) map. No statistic of the test set enters a map or a score.
+its own (smoothed) map. No statistic of the test set enters a map or a score; golden samples are training pictures.
 
-Memory is bounded by one class of one variant. What was computed is kept in a folder, the maps of the class in work
-and the rows of finished ones, so a killed run goes on where it stopped.
+Memory is bounded by one class of one variant, disk by one class and draw of golden samples. What was computed is kept
+in a folder, the maps of the draw in work and the figures of finished ones, so a killed run goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import cv2
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from services.lab.draws import ZERO_SHOT, Draw, draws
+from services.lab.rows import Cell, Figures, Row, to_rows
 from services.lab.sheet import Shown, write_sheet
-from services.lab.variants import Variant, Variants
+from services.lab.variants import NOTHING, Golden, Variant, Variants, forms
+from services.lab.workplace import Workplace, kept_map
 from shared.datasets import Dataset, ProductClass, Sample, read_sample, resized_mask
 from shared.errors import InputError
 from shared.vision.inspector import Inspector
-from shared.vision.metrics import PixelTally, detection
+from shared.vision.metrics import PixelMetrics, PixelTally, detection
 from shared.vision.scores import picture_score
 
 SIGMAS_PX = (0.0, 4.0)  # smoothing differs more than methods do: without, and as AnomalyCLIP and AdaCLIP have it
 SIZE_PX = 518  # side of the square maps and masks that are measured
-MEAN = "mean"  # the class that is the mean over the others
-ROWS_FILE, WORK_FOLDER, SHEETS_FOLDER = "rows.jsonl", "work", "sheets"
+SEEDS = 3  # draws of golden samples
+WORK_FOLDER, SHEETS_FOLDER = "work", "sheets"
 
-
-class Row(msgspec.Struct, frozen=True, rename={"class_name": "class"}):
-    """One class (or "mean"), variant and sigma. Figures are 0..1, or NaN (null in JSON) where undefined."""
-
-    class_name: str
-    variant: Variant
-    sigma: float  # px at 518 x 518, of the Gaussian over the map
-    pixel_auroc: float
-    pixel_ap: float
-    pixel_f1max: float
-    aupro: float  # exact, false positive rate up to 0.3
-    pro_legacy: float  # as most repositories compute it
-    image_auroc: float
-    image_ap: float
-    image_f1max: float
-    ms_per_image: float  # mean
-
-
-FIGURES = tuple(field for field in Row.__struct_fields__ if field not in ("class_name", "variant", "sigma"))
+Mask = NDArray[np.bool_]  # (S, S)
 
 
 @dataclass(frozen=True)
@@ -64,8 +46,25 @@ class Plan:
     variants: tuple[Variant, ...]
     threshold: float  # a map's pixels above it are asked of SAM
     min_area_px: int
-    identity: str  # of bundle, precision and device: kept maps of another one are not used
+    identity: str  # of bundle, precision, device and code: kept maps of another one are not used
     out: Path
+    golden: tuple[int, ...] = (0,)  # numbers of golden samples; 0: zero-shot
+    seeds: int = SEEDS  # which golden samples: so many draws of each number
+
+
+@dataclass(frozen=True)
+class Task:
+    """One class with one draw of golden samples: what is made and measured at a time."""
+
+    product: ProductClass
+    draw: Draw
+    first: bool  # the first draw of its number; its maps are shown
+    variants: tuple[Variant, ...]
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The pictures that are measured."""
+        return self.product.split("test")
 
 
 Advance = Callable[[str, int], None]  # the class, maps done since the last call
@@ -74,195 +73,168 @@ Advance = Callable[[str, int], None]  # the class, maps done since the last call
 def evaluate(plan: Plan, inspector: Inspector, advance: Advance = lambda name, maps: None) -> list[Row]:
     """Rows of every class, then the means.
 
-    InputError: there is nothing to measure; PictureError, DatasetError: a file is broken.
+    InputError: there is nothing to measure, or no golden samples; PictureError, DatasetError: a file is broken.
     """
-    classes = [product for product in plan.dataset.classes if product.split("test")]
-    if not classes:
+    every = tasks(plan)
+    evaluation = _Evaluation(plan, inspector, advance)
+    for task in every:
+        evaluation.finish(task)
+    return to_rows(plan.dataset.name, [cell for group in _of_one_cell(every) for cell in evaluation.cells(group)])
+
+
+def tasks(plan: Plan) -> list[Task]:
+    """All there is to do, class by class. InputError: nothing, or a class has no golden samples."""
+    found = [
+        Task(product, draw, number == 0, variants)
+        for product in plan.dataset.classes
+        if product.split("test")
+        for asked in plan.golden
+        if (variants := forms(plan.variants, asked))
+        for number, draw in enumerate(draws(product, asked, plan.seeds))
+    ]
+    if not found and not any(product.split("test") for product in plan.dataset.classes):
         raise InputError(f"{plan.dataset.root}: no test picture in any class; nothing can be measured")
-    work = Workplace(plan)
-    variants = Variants(inspector, threshold=plan.threshold, min_area_px=plan.min_area_px)
-    rows: list[Row] = []
-    for product in classes:
-        rows += _evaluate_class(product, plan, variants, work, advance)
-    return rows + _means(rows)
+    if not found:
+        names, counts = ", ".join(plan.variants), ", ".join(map(str, plan.golden))
+        raise InputError(f"--variants {names} with --golden {counts}: there is no such combination; see --help")
+    return found
 
 
 def maps_to_make(plan: Plan) -> int:
-    """How many maps all the classes need, those already kept included."""
-    return len(plan.variants) * sum(len(product.split("test")) for product in plan.dataset.classes)
+    """How many maps all the tasks need, those already kept included."""
+    return sum(len(task.variants) * len(task.samples) for task in tasks(plan))
 
 
-class Workplace:
-    """The folder of one evaluation: rows of finished classes and maps of unfinished ones, for this plan only."""
+def _of_one_cell(every: Sequence[Task]) -> list[list[Task]]:
+    """The draws of a class and number, together."""
+    keys = dict.fromkeys((task.product.name, task.draw.asked) for task in every)
+    return [[task for task in every if (task.product.name, task.draw.asked) == key] for key in keys]
 
-    def __init__(self, plan: Plan) -> None:
-        self._folder = plan.out / WORK_FOLDER / _fingerprint(plan)
-        self._rows_path = self._folder / ROWS_FILE
-        self._folder.mkdir(parents=True, exist_ok=True)
 
-    def rows(self, class_name: str, variant: Variant) -> list[Row]:
-        """What was measured of a class, by sigma; empty when it was not finished."""
-        found = [row for row in self._all_rows() if (row.class_name, row.variant) == (class_name, variant)]
-        return found if [row.sigma for row in found] == list(SIGMAS_PX) else []
+class _Evaluation:
+    """Makes and measures maps of one plan, task by task."""
 
-    def keep_rows(self, rows: Sequence[Row]) -> None:
-        """Add the rows of one class and variant."""
-        with self._rows_path.open("ab") as file:
-            file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    def __init__(self, plan: Plan, inspector: Inspector, advance: Advance) -> None:
+        self._plan, self._advance = plan, advance
+        self._variants = Variants(inspector, threshold=plan.threshold, min_area_px=plan.min_area_px)
+        self._work = Workplace(plan.out / WORK_FOLDER, _depends_on(plan))
 
-    def _all_rows(self) -> Iterator[Row]:
-        if not self._rows_path.exists():
+    def finish(self, task: Task) -> None:
+        """Make the maps that are not kept, measure them, and keep the figures instead."""
+        wanted = [variant for variant in task.variants if not self._figures(task, variant)]
+        self._advance(task.product.name, len(task.samples) * (len(task.variants) - len(wanted)))
+        if not wanted:
             return
-        for line in self._rows_path.read_bytes().splitlines():
-            try:
-                yield _denulled(line)
-            except msgspec.DecodeError:  # the line a killed run was writing
-                continue
+        golden = self._remember(task, wanted)
+        for number in range(len(task.samples)):
+            self._make_maps(task, number, wanted, golden)
+            self._advance(task.product.name, len(wanted))
+        truth = [_true_mask(sample) for sample in task.samples]
+        for variant in wanted:
+            measured = self._measure(task, variant, truth)
+            self._work.keep_figures(task.product.name, variant, task.draw.key, measured)
+        self._work.forget_maps(task.product.name, task.draw.key)
 
-    def map_path(self, class_name: str, variant: Variant, number: int) -> Path:
-        """Where the map of a class's picture is kept."""
-        return self._folder / class_name / variant / f"{number:05d}.npz"
+    def cells(self, draws_of_one: Sequence[Task]) -> list[Cell]:
+        """The figures of finished tasks that differ in their draw only, by variant and sigma."""
+        task = draws_of_one[0]
+        by_variant = {variant: [self._figures(one, variant) for one in draws_of_one] for variant in task.variants}
+        return [
+            Cell(
+                task.product.name,
+                variant,
+                task.draw.asked,
+                len(task.draw.samples),
+                sigma_px,
+                tuple(figures[sigma_px] for figures in by_draw),
+            )
+            for variant, by_draw in by_variant.items()
+            for sigma_px in SIGMAS_PX
+        ]
 
-    def forget_maps(self, class_name: str) -> None:
-        """The class is measured: its maps, a megabyte each, are not needed any more."""
-        shutil.rmtree(self._folder / class_name, ignore_errors=True)
+    def _figures(self, task: Task, variant: Variant) -> dict[float, Figures]:
+        return self._work.figures(task.product.name, variant, task.draw.key, SIGMAS_PX)
+
+    def _remember(self, task: Task, wanted: Sequence[Variant]) -> Golden:
+        if task.draw == ZERO_SHOT:
+            return NOTHING
+        pictures = [(sample.picture.name, read_sample(sample)[0]) for sample in task.draw.samples]
+        return self._variants.remember(pictures, task.product.object_name, wanted)
+
+    def _make_maps(self, task: Task, number: int, wanted: Sequence[Variant], golden: Golden) -> None:
+        """The maps of one picture that are not kept yet."""
+        missing = [variant for variant in wanted if not self._map_path(task, variant, number).exists()]
+        if not missing:
+            return
+        image, _ = read_sample(task.samples[number])
+        for made in self._variants.run(image, task.product.object_name, missing, golden):
+            self._work.keep_map(self._map_path(task, made.variant, number), _square(made.anomaly_map), made.ms)
+
+    def _map_path(self, task: Task, variant: Variant, number: int) -> Path:
+        return self._work.map_path(task.product.name, variant, task.draw.key, number)
+
+    def _measure(self, task: Task, variant: Variant, truth: Sequence[Mask]) -> dict[float, Figures]:
+        """Figures by sigma of one task and variant; its contact sheet too."""
+        paths = [self._map_path(task, variant, number) for number in range(len(truth))]
+        by_sigma = {}
+        for sigma_px in SIGMAS_PX:
+            pixels, by_sigma[sigma_px] = _measure_maps(task.samples, paths, truth, sigma_px)
+            if sigma_px == SIGMAS_PX[0] and task.first:
+                self._draw_sheet(task, variant, truth, pixels.f1_threshold)
+        return by_sigma
+
+    def _draw_sheet(self, task: Task, variant: Variant, truth: Sequence[Mask], threshold: float) -> None:
+        def load(number: int) -> Shown:
+            anomaly_map, _ = kept_map(self._map_path(task, variant, number))
+            return Shown(task.samples[number], truth[number], anomaly_map)
+
+        words = [task.product.name, variant, *([f"golden{task.draw.asked}"] if task.draw.asked else [])]
+        path = self._plan.out / SHEETS_FOLDER / self._plan.dataset.name / f"{'-'.join(words)}.jpg"
+        write_sheet(path, len(truth), load, threshold=threshold, title=", ".join(words))
 
 
-def _denulled(line: bytes) -> Row:
-    """JSON has no NaN: null stands for it."""
-    known = msgspec.json.decode(line, type=dict[str, str | float | None])
-    return msgspec.convert({key: np.nan if value is None else value for key, value in known.items()}, Row)
-
-
-def _fingerprint(plan: Plan) -> str:
-    """What kept maps depend on; another list of files, threshold or bundle is another evaluation."""
+def _depends_on(plan: Plan) -> list[object]:
+    """What kept maps follow from; another list of files, threshold or bundle is another evaluation."""
     files = [
         (product.name, product.object_name, str(sample.picture.resolve()), sample.picture.stat().st_mtime_ns)
         for product in plan.dataset.classes
         for sample in product.split("test")
     ]
-    content = msgspec.json.encode([plan.identity, plan.threshold, plan.min_area_px, SIZE_PX, files])
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _evaluate_class(
-    product: ProductClass, plan: Plan, variants: Variants, work: Workplace, advance: Advance
-) -> list[Row]:
-    samples = product.split("test")
-    wanted = [variant for variant in plan.variants if not work.rows(product.name, variant)]
-    advance(product.name, len(samples) * (len(plan.variants) - len(wanted)))
-    for number, sample in enumerate(samples):
-        _make_maps(product, number, sample, wanted, variants, work)
-        advance(product.name, len(wanted))
-    truth = [_true_mask(sample) for sample in samples] if wanted else []
-    for variant in wanted:
-        work.keep_rows(_measure_variant(product, variant, plan, work, truth))
-    work.forget_maps(product.name)
-    return [row for variant in plan.variants for row in work.rows(product.name, variant)]
-
-
-def _make_maps(
-    product: ProductClass, number: int, sample: Sample, wanted: Sequence[Variant], variants: Variants, work: Workplace
-) -> None:
-    """The maps of one picture that are not kept yet."""
-    missing = [variant for variant in wanted if not work.map_path(product.name, variant, number).exists()]
-    if not missing:
-        return
-    image, _ = read_sample(sample)
-    for made in variants.run(image, product.object_name, missing):
-        path = work.map_path(product.name, made.variant, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, anomaly_map=_square(made.anomaly_map), ms=np.float64(made.ms))
-        partial.replace(path)
+    return [plan.identity, plan.threshold, plan.min_area_px, SIZE_PX, files]
 
 
 def _square(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
     return cast("NDArray[np.float32]", cv2.resize(anomaly_map, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR))
 
 
-def _measure_variant(
-    product: ProductClass, variant: Variant, plan: Plan, work: Workplace, truth: Sequence[NDArray[np.bool_]]
-) -> list[Row]:
-    """Rows by sigma of one class and variant, and its contact sheet."""
-    samples = product.split("test")
-    rows = []
-    for sigma_px in SIGMAS_PX:
-        tally, scores, times_ms = PixelTally(), [], []
-        for number, mask in enumerate(truth):
-            anomaly_map, ms = _kept_map(work, product, variant, number, sigma_px)
-            tally.add(anomaly_map, mask)
-            scores.append(picture_score(anomaly_map))
-            times_ms.append(ms)
-        pixels, pictures = tally.metrics(), detection([sample.defective for sample in samples], scores)
-        rows.append(
-            Row(
-                product.name,
-                variant,
-                sigma_px,
-                pixels.auroc,
-                pixels.ap,
-                pixels.f1_max,
-                pixels.aupro,
-                pixels.pro_legacy,
-                pictures.auroc,
-                pictures.ap,
-                pictures.f1_max,
-                float(np.mean(times_ms)),
-            )
-        )
-        if sigma_px == SIGMAS_PX[0]:
-            _draw_sheet(product, variant, plan, work, truth, pixels.f1_threshold)
-    return rows
+def _measure_maps(
+    samples: Sequence[Sample], paths: Sequence[Path], truth: Sequence[Mask], sigma_px: float
+) -> tuple[PixelMetrics, Figures]:
+    """Kept maps of a class's pictures and their masks -> figures of the maps, smoothed by sigma."""
+    tally, scores, times_ms = PixelTally(), [], []
+    for path, mask in zip(paths, truth, strict=True):
+        anomaly_map, ms = kept_map(path)
+        if sigma_px:
+            smooth = cv2.GaussianBlur(anomaly_map, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)
+            anomaly_map = np.asarray(smooth, dtype=np.float32)
+        tally.add(anomaly_map, mask)
+        scores.append(picture_score(anomaly_map))
+        times_ms.append(ms)
+    pixels, pictures = tally.metrics(), detection([sample.defective for sample in samples], scores)
+    return pixels, Figures(
+        pixel_auroc=pixels.auroc,
+        pixel_ap=pixels.ap,
+        pixel_f1max=pixels.f1_max,
+        aupro=pixels.aupro,
+        pro_legacy=pixels.pro_legacy,
+        image_auroc=pictures.auroc,
+        image_ap=pictures.ap,
+        image_f1max=pictures.f1_max,
+        ms_per_image=float(np.mean(times_ms)),
+    )
 
 
-def _kept_map(
-    work: Workplace, product: ProductClass, variant: Variant, number: int, sigma_px: float
-) -> tuple[NDArray[np.float32], float]:
-    with np.load(work.map_path(product.name, variant, number)) as kept:
-        anomaly_map, ms = kept["anomaly_map"], float(kept["ms"])
-    if sigma_px:
-        anomaly_map = cv2.GaussianBlur(anomaly_map, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)
-    return anomaly_map, ms
-
-
-def _true_mask(sample: Sample) -> NDArray[np.bool_]:
+def _true_mask(sample: Sample) -> Mask:
     if sample.mask is None:
         return np.zeros((SIZE_PX, SIZE_PX), dtype=np.bool_)
     return resized_mask(read_sample(sample)[1], SIZE_PX)
-
-
-def _draw_sheet(
-    product: ProductClass,
-    variant: Variant,
-    plan: Plan,
-    work: Workplace,
-    truth: Sequence[NDArray[np.bool_]],
-    threshold: float,
-) -> None:
-    samples = product.split("test")
-
-    def load(number: int) -> Shown:
-        anomaly_map, _ = _kept_map(work, product, variant, number, 0.0)
-        return Shown(samples[number], truth[number], anomaly_map)
-
-    path = plan.out / SHEETS_FOLDER / f"{product.name}-{variant}.jpg"
-    write_sheet(path, len(samples), load, threshold=threshold, title=f"{product.name}, {variant}")
-
-
-def _means(rows: Sequence[Row]) -> list[Row]:
-    """Plain mean over the classes for which a figure is defined."""
-    keys = dict.fromkeys((row.variant, row.sigma) for row in rows)
-    return [
-        Row(MEAN, variant, sigma, **_mean([row for row in rows if (row.variant, row.sigma) == (variant, sigma)]))
-        for variant, sigma in keys
-    ]
-
-
-def _mean(rows: Sequence[Row]) -> dict[str, float]:
-    columns = {figure: np.array([getattr(row, figure) for row in rows]) for figure in FIGURES}
-    return {
-        figure: float(column[~np.isnan(column)].mean()) if not np.isnan(column).all() else np.nan
-        for figure, column in columns.items()
-    }

@@ -68,24 +68,42 @@ def metrics(
         raise typer.Exit(1)
 
 
+def separated(given: list[str]) -> list[str]:
+    """["a,b", "c"] -> ["a", "b", "c"]."""
+    return [name for names in given for name in names.split(",")]
+
+
 @app.command()
-def models(
-    bundles: Annotated[str, typer.Option(help="names, or path:FOLDER, with commas between them")] = "mini,vitb",
-    precisions: Annotated[str, typer.Option(help="of float32, bf16, fp16, with commas between them")] = "float32,bf16",
-    size_px: Annotated[int, typer.Option("--size", min=16, max=8192, help="side of the picture, px")] = 1024,
+def models(  # noqa: PLR0913  one argument for each option of the command
+    bundles: Annotated[
+        list[str], typer.Option("--bundle", "--bundles", help="name or path:FOLDER; repeat it, or put commas between")
+    ] = ["mini", "vitb"],  # noqa: B006 typer copies it
+    precisions: Annotated[
+        str | None,
+        typer.Option(help="of float32, bf16, fp16, with commas between; left out: those that the device computes"),
+    ] = None,
+    size_px: Annotated[
+        int | None, typer.Option("--size", min=16, max=8192, help="side of the picture, px; left out: the bundle's own")
+    ] = None,
     boxes: Annotated[int, typer.Option(min=1, max=32, help="suspicious areas in it")] = 8,
-    repeats: Annotated[int, typer.Option(min=1, help="of each stage, after one turn that is not counted")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="of each stage, at least; the first is not counted")] = 3,
+    seconds: Annotated[float, typer.Option(min=0, help="go on with a stage at least for so long")] = 1.0,
     random: Annotated[bool, typer.Option("--random", help="random weights for a bundle that is not fetched")] = False,
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="anomalib's models too, if installed")] = True,
     device: Annotated[str, typer.Option(help="cpu, or cuda")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
 ) -> None:
-    """Clean and suspect path of each bundle and precision, beside open_clip + SamPredictor as their READMEs show."""
+    """Clean and suspect path of each bundle and precision, beside open_clip + SamPredictor, and anomalib's models."""
     from services.lab import bench_models  # torch takes seconds to load: only when needed
 
-    chosen = {"bundles": bundles.split(","), "precisions": precisions.split(",")}
-    numbers = {"size_px": size_px, "boxes": boxes, "repeats": repeats, "random": random, "device": device}
+    chosen = {
+        "bundles": separated(bundles),
+        "precisions": separated([precisions]) if precisions else None,
+    }
+    numbers = {"size_px": size_px, "boxes": boxes, "repeats": repeats, "seconds": seconds}
+    switches = {"random": random, "peers": peers, "device": device}
     try:
-        settings = msgspec.convert(chosen | numbers, bench_models.ModelsSettings)
+        settings = msgspec.convert(chosen | numbers | switches, bench_models.ModelsSettings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"bench models: {error}; correct the option") from error
     with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as progress:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.process
 SIGHTLINE = Path(sys.executable).with_name("sightline")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)  # it learns its part first
 def test_demo_ends_by_itself_with_books_that_balance_and_every_signal_heard(tmp_path: Path):
     report_file = tmp_path / "demo.json"
     demo = subprocess.run(

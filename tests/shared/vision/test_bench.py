@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from shared.vision.bench import (
     measure,
     random_manifest,
     sam_gflop,
+    times_ms,
 )
 from shared.vision.bundles import write_bundle
 from shared.vision.clip import build_clip
@@ -34,7 +36,7 @@ GIGA = 1e9
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     folder = tmp_path_factory.mktemp("tiny")
     write_tiny_bundle(folder)
-    return Task(f"path:{folder}", "float32", size_px=96, boxes=3, repeats=2)
+    return Task(f"path:{folder}", "float32", size_px=96, boxes=3, repeats=2, seconds=0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 32])
@@ -51,9 +53,24 @@ def test_measure_times_every_stage_as_often_as_asked_and_hands_out_what_precisio
     assert {stage: len(times) for stage, times in timing.stages_ms.items()} == dict.fromkeys(
         ["clean", "suspect", "encode", "decode one", "decode all"], 2
     )
-    assert timing.bundle == "tiny random" and timing.device_peak_bytes is None
+    assert (timing.bundle, timing.size_px, timing.device_peak_bytes) == ("tiny random", 96, None)
     assert outputs["rough"].shape == (64, 64) and outputs["final"].shape == (96, 96)
     assert outputs["masks"].shape == (3, 3, 16, 16) and outputs["masks"].dtype == np.bool_
+
+
+def test_measure_takes_a_picture_of_the_bundles_own_size_when_none_is_asked_for(task: Task) -> None:
+    timing, outputs = measure(msgspec.structs.replace(task, size_px=None, repeats=1))
+    assert timing.size_px == 64 and outputs["final"].shape == (64, 64)
+
+
+def test_times_ms_is_one_for_each_turn_and_no_more_than_asked_for() -> None:
+    turns: list[str] = []
+    assert len(times_ms(lambda: turns.append("turn"), 3, 0, "cpu")) == len(turns) == 3
+
+
+def test_times_ms_goes_on_for_as_long_as_asked() -> None:
+    found_ms = times_ms(lambda: time.sleep(0.001), 1, 0.02, "cpu")
+    assert len(found_ms) > 1 and sum(found_ms) >= 20 > sum(found_ms[:-1])
 
 
 def test_measure_takes_a_bundle_naively_too(task: Task) -> None:
