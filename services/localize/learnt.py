@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.calibration import Calibration, CalibrationError, Setup, difference
-from shared.errors import SightlineError
+from shared.errors import BundleError, SightlineError
 from shared.recipe_files import RecipeFolder, read_calibration, recipe_folder
 from shared.settings import LineSettings
 
@@ -80,6 +80,8 @@ class LearntFiles:
 
     def _read(self, camera: str) -> Learnt:
         golden = self._golden(self._folders[camera].golden_memory)
+        if golden is not None:
+            self._check_object(golden, camera)
         return Learnt(golden, self._calibration(camera, "" if golden is None else golden.fingerprint))
 
     def _golden(self, path: Path) -> GoldenMemory | None:
@@ -90,6 +92,16 @@ class LearntFiles:
         if path not in self._memories or self._memories[path][0] != stamp:
             self._memories[path] = stamp, self._load_golden(path)
         return self._memories[path][1]
+
+    def _check_object(self, golden: GoldenMemory, camera: str) -> None:
+        """The rough maps it speaks of were made for the object's name in words."""
+        name = self._settings.cameras[camera].recipe
+        wanted = self._settings.recipes[name].object
+        if golden.object_name != wanted:
+            raise BundleError(
+                f'{self._folders[camera].golden_memory} was made for "{golden.object_name}" instead of "{wanted}": '
+                f"make it anew (`sightline golden rebuild --recipe {name}`)"
+            )
 
     def _calibration(self, camera: str, golden: str) -> Calibration | None:
         name = self._settings.cameras[camera].recipe

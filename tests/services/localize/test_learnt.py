@@ -15,16 +15,20 @@ from shared.settings import LineSettings
 from tests.services.localize.calibrations import calibration
 from tests.shared.lines import line
 
+OBJECT = "nut"  # of the recipe
+
 
 @dataclass
 class WordMemory:
     fingerprint: str
+    object_name: str
 
 
 def load(path: Path) -> WordMemory:
-    if path.read_text() == "damaged":
+    word, _, made_for = path.read_text().partition(" for ")
+    if word == "damaged":
         raise BundleError(f"{path}: damaged; add the golden samples again")
-    return WordMemory(path.read_text())
+    return WordMemory(word, made_for or OBJECT)
 
 
 class Line:
@@ -60,6 +64,18 @@ def test_learnt_is_nothing_where_there_are_no_files(tmp_path: Path) -> None:
     learnt = Line(tmp_path).start()
     assert learnt.of("cam1", "nut") == NOTHING
     assert learnt.trouble == ""
+
+
+def test_learnt_refuses_a_memory_made_for_another_object(tmp_path: Path) -> None:
+    known = Line(tmp_path)
+    known.remember("a for bolt")
+    with pytest.raises(BundleError, match=f'made for "bolt" instead of "{OBJECT}".*golden rebuild'):
+        known.start()
+    known.remember("a")
+    learnt = known.start()
+    known.remember("longer for bolt")
+    known.refresh(learnt)
+    assert (found(learnt)[0], "bolt" in learnt.trouble) == ("a", True)
 
 
 def test_learnt_is_a_memory_and_a_calibration_that_belong_together(tmp_path: Path) -> None:
