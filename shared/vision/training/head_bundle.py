@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shared.vision.bundles import Manifest, check_finite, write_manifest, write_part
 from shared.vision.scores import picture_score
-from shared.vision.training.pack import best_threshold
 from shared.vision.training.tokens import TokenSource, Views
 from shared.vision.umci import Umci
 
@@ -38,11 +39,22 @@ def advised_threshold(umci: Umci, texts: Tensor, views: Views, source: TokenSour
     return round(best_threshold(defective, scores), DECIMALS)
 
 
+def best_threshold(defective: ArrayLike, scores: ArrayLike) -> float:
+    """The score above which a picture is called defective, so that hits less false alarms (Youden's J) are most."""
+    truth, values = np.asarray(defective, dtype=bool), np.asarray(scores, dtype=np.float64)
+    levels = np.unique(values)
+    between = (levels[:-1] + levels[1:]) / 2
+    hits = (values[truth, None] > between).mean(axis=0)
+    false_alarms = (values[~truth, None] > between).mean(axis=0)
+    return float(between[np.argmax(hits - false_alarms)])
+
+
 def write_trained_bundle(source: Path, out: Path, manifest: Manifest, umci: Umci) -> None:
     """The source's other files, linked or copied, the head in float32, and bundle.json, the manifest last.
 
-    `manifest`: the source's, with the new name and threshold; its UMCI and files are replaced here. BundleError when
-    the head is not finite.
+    `manifest`: the source's, with the new name and threshold; its UMCI and files are replaced here, and its share of
+    local contrast is dropped: the head was trained, and its threshold chosen, without it. BundleError when the head is
+    not finite.
     """
     state = {name: tensor.cpu().contiguous() for name, tensor in umci.state_dict().items()}
     check_finite(state, out / UMCI_FILE, "train again with a smaller --lr")
@@ -50,7 +62,7 @@ def write_trained_bundle(source: Path, out: Path, manifest: Manifest, umci: Umci
     for name in others:
         _link(source / name, out / name)
     files = others | {UMCI_FILE: write_part(out, "umci", state)}
-    write_manifest(out, msgspec.structs.replace(manifest, umci=umci.config, files=files))
+    write_manifest(out, msgspec.structs.replace(manifest, umci=umci.config, contrast_share=0.0, files=files))
 
 
 def _link(source: Path, target: Path) -> None:

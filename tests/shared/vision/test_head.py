@@ -24,7 +24,7 @@ from shared.vision.clip import ClipEncoder
 from shared.vision.inspector import Inspector
 from shared.vision.metrics import detection
 from shared.vision.training.head import TrainRun, batches, epoch_records, head_config, train
-from shared.vision.training.head_bundle import advised_threshold, write_trained_bundle
+from shared.vision.training.head_bundle import advised_threshold, best_threshold, write_trained_bundle
 from shared.vision.training.head_checkpoint import LossLog
 from shared.vision.training.head_trainer import Losses, TrainConfig
 from shared.vision.training.losses import picture_dice_loss, softmax_focal_loss
@@ -370,3 +370,8 @@ def test_two_processes_lose_what_one_does_and_stop_together(place: Path, tmp_pat
     one, two = ([float(row["loss"]) for row in rows(tmp_path / name)] for name in ("one", "two"))
     assert 3 <= len(two) < len(one)  # an epoch's last batch is one picture: one process has no part in it
     assert two == pytest.approx(one[: len(two)], abs=1e-5)
+
+
+def test_best_threshold_splits_good_from_defective() -> None:
+    assert best_threshold([False, False, True, True], [0.1, 0.2, 0.6, 0.9]) == pytest.approx(0.4)
+    assert best_threshold([False, True, False, True], [0.1, 0.3, 0.4, 0.9]) in (pytest.approx(0.2), pytest.approx(0.65))

@@ -11,9 +11,11 @@ import torch
 from shared.synth.bank import open_bank
 from shared.vision.bundles import load_bundle
 from shared.vision.clip import ClipEncoder
+from shared.vision.inspector import Localization
 from shared.vision.training.course import Course, run
 from shared.vision.training.losses import caption_loss, dice_loss, focal_loss, picture_loss
 from shared.vision.training.mini import MINI_CLIP, MINI_UMCI
+from shared.vision.training.pack import advised_threshold
 from shared.vision.training.pictures import Batch, PictureStream, draw_batch
 from shared.vision.training.texts import object_names, text_loss, vocabulary
 from shared.vision.training.train import Plan, Texts, Trainer, schedule
@@ -174,3 +176,17 @@ def test_course_makes_a_bundle_that_finds_its_way_back_after_a_kill(tmp_path: Pa
     step = torch.load(tmp_path / "clip" / "checkpoint.pt", weights_only=True)["step"]
     run(course)  # everything is there: nothing is trained again
     assert torch.load(tmp_path / "clip" / "checkpoint.pt", weights_only=True)["step"] == step
+
+
+def test_advised_threshold_is_what_nearly_all_good_pictures_stay_under(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter(np.linspace(0, 1, 101))
+
+    class Ruled:
+        def __init__(self, bundle: object) -> None:
+            pass
+
+        def localize(self, image: np.ndarray, object_name: str) -> Localization:
+            return Localization(np.zeros((4, 4), np.float32), float(next(scores)))
+
+    monkeypatch.setattr("shared.vision.training.pack.Inspector", Ruled)
+    assert advised_threshold(load_bundle("mini", parts=()), 101) == pytest.approx(0.95)

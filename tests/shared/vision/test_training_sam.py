@@ -8,7 +8,6 @@ import torch
 
 from shared.synth.bank import open_bank
 from shared.vision.sam import build_sam
-from shared.vision.training.pack import best_threshold
 from shared.vision.training.sam import CONFIG, CROP_PX, Plan, Scenes, Trainer, answer, loss_of
 from shared.vision.training.sam_targets import NO_POINT, draw_prompt, imitate_rough_map
 
@@ -79,8 +78,3 @@ def test_trainer_goes_on_where_its_checkpoint_stands(tmp_path: Path, tiny_bank: 
     assert (second.step, second.spent_s) == (first.step, first.spent_s)
     second.run()
     assert second.step > first.step >= 1
-
-
-def test_best_threshold_splits_good_from_defective() -> None:
-    assert best_threshold([False, False, True, True], [0.1, 0.2, 0.6, 0.9]) == pytest.approx(0.4)
-    assert best_threshold([False, True, False, True], [0.1, 0.3, 0.4, 0.9]) in (pytest.approx(0.2), pytest.approx(0.65))
