@@ -17,6 +17,7 @@ TORCH_TESTS = (
     Path(__file__).parent / "shared/vision",
     Path(__file__).parent / "services/lab/test_bench_metrics.py",
     Path(__file__).parent / "services/lab/test_bench_models.py",
+    Path(__file__).parent / "services/lab/test_bench_peers.py",
     Path(__file__).parent / "services/lab/test_evaluation.py",
     Path(__file__).parent / "services/lab/test_inspect.py",
     Path(__file__).parent / "services/lab/test_variants.py",

@@ -21,10 +21,16 @@ def local_contrast(images: Tensor) -> Tensor:
     """
     levels = [F.avg_pool2d(images, 4)]
     for kernel in CONTRAST_KERNELS:
-        levels.append(F.avg_pool2d(levels[-1], kernel, stride=1, padding=kernel // 2, count_include_pad=False))
+        levels.append(_box_mean(levels[-1], kernel))
     levels.append(levels[0].mean(dim=(2, 3), keepdim=True).expand_as(levels[0]))
     steps = [fine - coarse for fine, coarse in pairwise(levels)]
     return torch.cat([*steps, *(step.square().sum(1, keepdim=True).add(1e-6).sqrt() for step in steps)], dim=1)
+
+
+def _box_mean(planes: Tensor, kernel: int) -> Tensor:
+    """Means over boxes of this odd side, cut off at the picture's edge: down, then across, which is the same."""
+    down = F.avg_pool2d(planes, (kernel, 1), stride=1, padding=(kernel // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(down, (1, kernel), stride=1, padding=(0, kernel // 2), count_include_pad=False)
 
 
 def contrast_map(images: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -38,3 +38,10 @@ def test_contrast_map_stays_within_0_and_1_and_takes_any_size() -> None:
     found = contrast_map(torch.randn(1, 3, 160, 160) * 30, (90, 120))
     assert found.shape == (1, 90, 120)
     assert (found.min() >= 0, found.max() <= 1) == (True, True)
+
+
+def test_local_contrast_is_the_difference_of_plain_box_means() -> None:
+    picture = torch.randn(1, 3, 96, 160)
+    fine = torch.nn.functional.avg_pool2d(picture, 4)
+    coarse = torch.nn.functional.avg_pool2d(fine, 3, stride=1, padding=1, count_include_pad=False)
+    torch.testing.assert_close(local_contrast(picture)[:, :3], fine - coarse, atol=1e-6, rtol=0)
