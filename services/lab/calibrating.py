@@ -119,14 +119,19 @@ class Scorer:
         return scored
 
     def _score(self, label: str, image: Image, object_name: str, region: Region | None) -> float:
-        try:
-            inspected = image if region is None else region.inspected(region.cut(image))
-        except PictureError as error:
-            raise PictureError(f"{label}: {error}; or leave out --cut when the pictures are cut already") from error
+        inspected = image if region is None else cut_out(label, image, region)
         score = self.model.localize(inspected, object_name, self.golden).score
         if not math.isfinite(score):
             raise PictureError(f"{label}: the model gives it no score; leave the picture out")
         return score
+
+
+def cut_out(label: str, image: Image, region: Region) -> Image:
+    """What the camera's process would pass on of its whole picture; PictureError, by name, when it cannot be cut."""
+    try:
+        return region.inspected(region.cut(image))
+    except PictureError as error:
+        raise PictureError(f"{label}: {error}; or leave out --cut when the pictures are cut already") from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from services.lab.calibrating import GoodPictures, Target
+from services.lab.calibrating import GoodPictures, Target, cut_out
 from services.lab.golden_pictures import GoldenPictures, Kept, odd_sizes
 from services.lab.sources import looks
 from shared.calibration import CalibrationError
@@ -91,11 +91,7 @@ def inspected(target: Target, source: GoodPictures) -> Iterator[tuple[str, Image
             yield look.label, look.picture
             continue
         for region in cuts.values():
-            try:
-                yield look.label, region.inspected(region.cut(look.picture))
-            except PictureError as error:
-                cure = "or leave out --cut when the pictures are cut already"
-                raise PictureError(f"{look.label}: {error}; {cure}") from error
+            yield look.label, cut_out(look.label, look.picture, region)
 
 
 def remember(

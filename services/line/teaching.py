@@ -57,7 +57,8 @@ def bundle_sum(settings: LineSettings) -> str:
 
 def good_parts(belt: ConveyorSettings, roi_px: tuple[int, int, int, int] | None) -> Iterator[NDArray[np.uint8]]:
     """Endless pictures of good parts, each as the camera would take it: the frame in which it is nearest the middle."""
-    conveyor, until_s, seen = Conveyor(belt), FIRST_S, len(Conveyor(belt).parts(FIRST_S))
+    conveyor, until_s = Conveyor(belt), FIRST_S
+    seen = len(conveyor.parts(until_s))
     left, top, width, height = roi_px or (0, 0, belt.width_px, belt.height_px)
     while True:
         until_s += WINDOW_S

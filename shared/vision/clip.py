@@ -266,9 +266,7 @@ class ClipEncoder(nn.Module):
         H and W are any multiples of the patch size; h = H / patch, w = W / patch. The tokens are the blocks' plain
         outputs: the last before ln_post and projection. The detail map, if any, comes first: (B, H/4, W/4, Cd).
         """
-        x, stem = self._embed(images)
-        _, blocks = self._blocks(x, stop_early=True)
-        return self._stages(images, blocks, stem)
+        return self.stages_and_stem(images)[0]
 
     def stages_and_stem(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """(B, 3, H, W) normalised -> (the same as `stages`, the stem's maps at strides 8 and 16, (B, h, w, C) each).

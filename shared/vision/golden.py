@@ -175,7 +175,7 @@ def _highest_score(memory: GoldenMemory, apart: Sequence[Sequence[Tensor]], roug
 
 
 def fit_whitening(features: Sequence[Tensor]) -> Whitening:
-    """One stage of each golden picture (h, w, C) -> ZCA-less whitening by the eigenvectors of their covariance."""
+    """One stage of each golden picture (h, w, C) -> whitening by the eigenvectors of their covariance."""
     patches = _patches(features).double()
     mean = patches.mean(0)
     variances, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))

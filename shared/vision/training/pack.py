@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from shared.synth.samples import TRAIN_SURFACES, sample
-from shared.vision.bundles import Bundle, Manifest, load_bundle, write_bundle
+from shared.vision.bundles import Bundle, Manifest, load_bundle, write_bundle, write_manifest
 from shared.vision.clip import ClipEncoder
 from shared.vision.inspector import Inspector
 from shared.vision.training.mini import CONTRAST_SHARE, IMAGE_SIZE_PX
@@ -35,19 +36,18 @@ def pack(
     folder: Path, version: str, encoder: ClipEncoder, umci: Umci, sam: Trained, *, threshold_pictures: int
 ) -> Manifest:
     """Write the bundle, choose its threshold by what was written, and write that too."""
-
-    def write(threshold: float) -> Manifest:
-        return write_bundle(
-            folder,
-            name="mini",
-            version=version,
-            image_size_px=IMAGE_SIZE_PX,
-            contrast_share=CONTRAST_SHARE,
-            default_threshold=threshold,
-            clip=(encoder.config, encoder.clip),
-            umci=umci,
-            sam=(sam.config, sam.sam),
-        )
-
-    write(0.5)
-    return write(advised_threshold(load_bundle(f"path:{folder}", parts={"clip", "umci"}), threshold_pictures))
+    manifest = write_bundle(
+        folder,
+        name="mini",
+        version=version,
+        image_size_px=IMAGE_SIZE_PX,
+        default_threshold=0.5,
+        clip=(encoder.config, encoder.clip),
+        umci=umci,
+        sam=(sam.config, sam.sam),
+        contrast_share=CONTRAST_SHARE,
+    )
+    written = load_bundle(f"path:{folder}", parts={"clip", "umci"})
+    manifest = msgspec.structs.replace(manifest, default_threshold=advised_threshold(written, threshold_pictures))
+    write_manifest(folder, manifest)
+    return manifest

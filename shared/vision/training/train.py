@@ -190,15 +190,14 @@ class Trainer:
         self.progress = Progress(state["step"], state["elapsed_s"])
 
 
-def take_over(source: nn.Module | None, target: nn.Module) -> int:
-    """Copy every tensor whose name and shape agree; how many that were."""
+def take_over(source: nn.Module | None, target: nn.Module) -> None:
+    """Copy every tensor whose name and shape agree."""
     known = {} if source is None else source.state_dict()
     wanted = target.state_dict()
     shared = {
         name: known[name] for name, tensor in wanted.items() if name in known and known[name].shape == tensor.shape
     }
     target.load_state_dict({**wanted, **shared})
-    return len(shared)
 
 
 def set_prior(umci: Umci) -> None:
