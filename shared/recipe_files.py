@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from shared.calibration import Calibration, CalibrationError
+from shared.files import replacing
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,8 @@ def read_calibration(path: Path) -> Calibration | None:
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Whole or not at all: whoever reads meanwhile sees the old one. CalibrationError: it cannot be written."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(calibration), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=2) + b"\n")
     except OSError as error:
         raise CalibrationError(f"{path}: cannot be written ({error.strerror}); make room, or check it") from error

@@ -5,7 +5,6 @@ The memory that the line compares with is made of these files, so it can be made
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 
 from shared.errors import InputError, PictureError
+from shared.files import hold
 from shared.pictures import SUFFIXES, read_picture
 from shared.region import Image
 from shared.settings import nearest
@@ -103,14 +103,12 @@ class GoldenPictures:
         """Hold the folder: two that change it and the memory at one time would spoil them. InputError: it is held."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
+            lock = hold(self.folder / ".lock")
+        except BlockingIOError:
+            raise InputError(f"{self.folder}: another `sightline golden` is at it; wait until it is done") from None
         except OSError as error:
             raise PictureError(f"{self.folder}: cannot be made ({error.strerror}); check state_dir") from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{self.folder}: another `sightline golden` is at it; wait until it is done") from None
             yield
 
     def _refuse_too_many(self, count: int) -> None:

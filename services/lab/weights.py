@@ -5,7 +5,6 @@ Everything but :func:`verify` and the making itself works without torch.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import msgspec
 
 from services.lab.download import Download, Hear, find_source, take_from_folder
 from shared.errors import BundleError
+from shared.files import hold
 from shared.vision.catalogue import (
     BUNDLES_VARIABLE,
     CATALOGUE,
@@ -182,14 +182,12 @@ def _alone(directory: Path) -> Iterator[None]:
     """Make the bundle's folder and hold it: two that write one file would spoil it. A killed holder lets go."""
     try:
         (directory / FETCHED).mkdir(parents=True, exist_ok=True)
-        lock = directory.with_name(f".{directory.name}.lock").open("w")
+        lock = hold(directory.with_name(f".{directory.name}.lock"))
+    except BlockingIOError:
+        raise BundleError(f"{directory}: another process is fetching this bundle; wait until it is done") from None
     except OSError as error:
         raise BundleError(f"{error.filename}: cannot be made ({error.strerror}); {ANOTHER_DISK}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BundleError(f"{directory}: another process is fetching this bundle; wait until it is done") from None
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from msgspec import Struct
 from services.line.processes import Program, programs
 from services.line.supervision import Child, Supervisor, render
 from shared.errors import AlreadyRunningError
+from shared.files import hold
 from shared.messages import Pulse, State
 from shared.settings import LineSettings
 from shared.wire import Bus
@@ -154,13 +154,11 @@ def lock_line(settings: LineSettings) -> TextIO:
     Raises:
         AlreadyRunningError: somebody else holds it.
     """
-    file = (settings.state / "line.lock").open("a+")
+    path = settings.state / "line.lock"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = hold(path)
     except BlockingIOError:
-        file.seek(0)
-        pid = file.read().strip() or "?"
-        file.close()
+        pid = path.read_text().strip() or "?"
         raise AlreadyRunningError(
             f"line {settings.line!r} is already running (pid {pid}): stop it there with Ctrl-C, or give this one "
             "another `line:` name"

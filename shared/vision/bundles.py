@@ -6,7 +6,6 @@ is loaded.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from shared.errors import BundleError
+from shared.files import replacing
 from shared.vision.catalogue import CATALOGUE, file_sha256
 from shared.vision.catalogue import MANIFEST as MANIFEST  # these three belong to the interface of this module, too
 from shared.vision.catalogue import WeightFile as WeightFile
@@ -286,7 +286,7 @@ def write_parts(directory: Path, manifest: Manifest, tensors: Mapping[Part, Mapp
 def write_part(directory: Path, part: Part, tensors: Mapping[str, Tensor]) -> WeightFile:
     """Named tensors -> DIR/PART.safetensors, in one step; BundleError when it cannot be written."""
     path = directory / _file(part)
-    with replacing(path) as unfinished:
+    with replacing_part(path) as unfinished:
         save_file(dict(tensors), unfinished)
         return WeightFile(file_sha256(unfinished), unfinished.stat().st_size)
 
@@ -294,23 +294,15 @@ def write_part(directory: Path, part: Part, tensors: Mapping[str, Tensor]) -> We
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """DIR/bundle.json, in one step; BundleError when it cannot be written."""
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    with replacing(directory / MANIFEST) as unfinished:
+    with replacing_part(directory / MANIFEST) as unfinished:
         unfinished.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to; what stands there in the end is on the disk before it takes the path's place."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()
-        mode = unfinished.stat().st_mode
+def replacing_part(path: Path) -> Iterator[Path]:
+    """`shared.files.replacing` for a file of weights; BundleError when it cannot be written."""
+    with _writing(path), replacing(path) as unfinished:
         yield unfinished
-        unfinished.chmod(mode)  # safetensors makes files that nobody else can read, whatever the umask says
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
 
 
 @contextmanager

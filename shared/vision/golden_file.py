@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shared.errors import BundleError
-from shared.vision.bundles import replacing
+from shared.vision.bundles import replacing_part
 from shared.vision.golden import GoldenMemory, StageMemory, Whitening
 
 _FACTS = "golden"  # key of the metadata
@@ -49,7 +49,7 @@ def save_memory(path: Path, memory: GoldenMemory) -> GoldenMemory:
     tensors = {name: tensor for number, stage in enumerate(memory.stages) for name, tensor in _named(number, stage)}
     rounded = _memory(facts, tensors)
     facts = msgspec.structs.replace(facts, fingerprint=rounded.fingerprint)
-    with replacing(path) as unfinished:
+    with replacing_part(path) as unfinished:
         save_file(tensors, unfinished, metadata={_FACTS: msgspec.json.encode(facts).decode()})
     return rounded
 
