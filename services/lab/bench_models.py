@@ -25,7 +25,7 @@ from services.lab.machine import machine, peak_rss_bytes
 from shared.settings import Precision
 from shared.vision.bench import THRESHOLD, Task, Timing, WayName, measure
 from shared.vision.peers import PEERS, PeerTask
-from shared.vision.precision import native
+from shared.vision.precision import EMULATED, native
 
 NAIVE: WayName = "naive"
 REFERENCE = "float32"
@@ -36,7 +36,6 @@ AIMS_BUNDLE, AIMS_MS = "mini", {"clean": 40.0, "suspect": 150.0}  # float32 on t
 AIM_ALL_BOXES = 1.3  # times one box
 LIMIT_GFLOP_PER_MS = 790.0  # of one H200 in bfloat16, measured
 MIB = 1 << 20
-EMULATED = "only emulated by this processor, and slower than float32"
 
 Outputs = dict[str, NDArray[Any]]
 

@@ -17,6 +17,7 @@ from shared.settings import LineSettings
 from shared.vision.bundles import load_bundle
 from shared.vision.golden_file import load_memory
 from shared.vision.inspector import Inspector
+from shared.vision.precision import warn_if_emulated
 from shared.wire import Arrays, Bus
 
 
@@ -88,6 +89,7 @@ class Localize:
 
 def main(settings: LineSettings, owner: str) -> None:
     """Load CLIP and UMCI and what the recipes learnt, warm up every recipe, then serve."""
+    warn_if_emulated(settings.precision, settings.device)
     inspector = Inspector(
         load_bundle(settings.bundle, parts={"clip", "umci"}),
         device=settings.device,

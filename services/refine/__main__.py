@@ -13,6 +13,7 @@ from shared.messages import Outcome, Suspect
 from shared.settings import LineSettings
 from shared.vision.bundles import load_bundle
 from shared.vision.inspector import Inspector
+from shared.vision.precision import warn_if_emulated
 from shared.wire import Arrays, Bus
 
 
@@ -53,6 +54,7 @@ def main(settings: LineSettings, owner: str) -> None:
     bundle = load_bundle(settings.bundle, parts=parts)
     if bundle.manifest.sam is None and "sam" in parts:
         raise BundleError(f'bundle "{settings.bundle}" has no SAM: set refiner to "none" in every recipe, or change it')
+    warn_if_emulated(settings.precision, settings.device)
     inspector = Inspector(bundle, device=settings.device, precision=settings.precision, method=settings.method)
     for recipe in settings.recipes.values():
         inspector.warm_up(recipe.object, recipe.defects)

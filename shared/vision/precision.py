@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import structlog
 import torch
 
 from shared.settings import Precision
+
+log = structlog.get_logger()
+EMULATED = "only emulated by this processor, and slower than float32"
 
 # Any one of these is enough; the names are those of torch.cpu.get_capabilities, x86's before ARM's.
 INSTRUCTIONS: Mapping[Precision, frozenset[str]] = MappingProxyType(
@@ -33,3 +37,9 @@ def native(precision: Precision, device: str, capabilities: Mapping[str, Any] | 
         return precision == "fp16" or (torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0))
     found = torch.cpu.get_capabilities() if capabilities is None else capabilities
     return any(found.get(name) for name in INSTRUCTIONS[precision])
+
+
+def warn_if_emulated(precision: Precision, device: str) -> None:
+    """A line in the log of a process whose pictures take longer than they need."""
+    if not native(precision, device):
+        log.warning("slow precision", precision=precision, device=device, why=EMULATED, cure="set precision: float32")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from shared.settings import Precision
-from shared.vision.precision import native
+from shared.vision.precision import native, warn_if_emulated
 
 AVX2 = {"avx2": True, "avx512_f": False, "avx512_bf16": False, "avx512_fp16": False, "amx_tile": False}
 CASCADE_LAKE = AVX2 | {"avx512_f": True, "avx512_vnni": True}
@@ -45,3 +46,14 @@ def test_native_agrees_with_the_kernel_about_this_machine(precision: Precision, 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_native_is_no_bf16_on_a_gpu_that_is_not_there() -> None:
     assert native("fp16", "cuda") and not native("bf16", "cuda:0")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_warn_if_emulated_says_what_to_set_and_is_silent_where_all_is_well() -> None:
+    with capture_logs() as logs:
+        warn_if_emulated("float32", "cpu")
+        warn_if_emulated("fp16", "cuda")
+        assert not logs
+        warn_if_emulated("bf16", "cuda:0")
+    assert [(line["log_level"], line["precision"]) for line in logs] == [("warning", "bf16")]
+    assert "float32" in logs[0]["cure"]
