@@ -24,6 +24,7 @@ from shared.vision.cascade import cascade, cascade_prompts
 from shared.vision.clip import ClipEncoder
 from shared.vision.contrast import contrast_map
 from shared.vision.crops import masked_crop
+from shared.vision.folding import fold_batch_norms
 from shared.vision.golden import GoldenMemory, GoldenPicture, fused, golden_features, remember, unlikeness
 from shared.vision.mmr import Defect, find_defects, fuse, mmr_prompts
 from shared.vision.naming import Name, name_defects
@@ -80,17 +81,24 @@ class Inspector:
         precision: Precision = "float32",
         method: Method | None = None,
     ) -> None:
-        """``precision`` is that of the two image encoders; texts, heads and masks stay float32."""
+        """``precision`` is that of the two image encoders; texts, heads and masks stay float32.
+
+        The bundle's models are the inspector's from now on: made ready for inference alone, on its device.
+        """
         self.bundle_version = bundle.version
         self.default_threshold = bundle.manifest.default_threshold
         self.method = method or Method()
         self._manifest = bundle.manifest
         self._image_size_px = bundle.manifest.image_size_px
         self._umci = bundle.umci.to(device).eval() if bundle.umci is not None else None
-        self._sam = SamSession(bundle.sam, device=device, precision=precision) if bundle.sam is not None else None
+        self._sam: SamSession | None = None
+        if bundle.sam is not None:
+            fold_batch_norms(bundle.sam.eval())
+            self._sam = SamSession(bundle.sam, device=device, precision=precision)
         self._clip: ClipEncoder | None = None
         if bundle.clip is not None:
             clip = ClipEncoder(bundle.manifest.clip, bundle.clip).to(device).eval()
+            fold_batch_norms(clip)
             self._clip = clip.set_precision(precision)
             weights = bundle.manifest.files.get("clip.safetensors")  # a bundle made in memory has no files
             self._texts = TextCache(clip.encode_text, None if weights is None else weights.sha256)
