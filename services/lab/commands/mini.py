@@ -1,4 +1,4 @@
-"""`sightline mini train`: nothing but a time budget -> a bundle such as the shipped one, and what it is worth."""
+"""`sightline mini train | words`: a time budget -> a bundle such as the shipped one; what its words are worth."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, cast
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -18,11 +19,6 @@ MEASURED = "contrast,umci,clipsam"
 
 app = typer.Typer(no_args_is_help=True, help="Make the shipped bundle, or one like it, from drawn pictures.")
 console = Console()
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `train` a command of its own while it is the only one."""
 
 
 @app.command()
@@ -40,7 +36,7 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     batch: Annotated[int, typer.Option(min=2, help="pictures of 192 px in a step")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="at its peak")] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="of pictures, weights and order")] = 0,
-    version: Annotated[str, typer.Option(help="of the bundle")] = "0.2",
+    version: Annotated[str, typer.Option(help="of the bundle")] = "0.3",
 ) -> None:
     """Render drawn pictures, train CLIP + UMCI and SAM on them, pack the bundle into OUT/bundle, and measure it.
 
@@ -72,6 +68,31 @@ def train(  # noqa: PLR0913  one argument for each option of the command
         variants=MEASURED,
         out=out / "evaluation",
         device=device,
+    )
+    words(bundle=f"path:{bundle}", device=device)
+
+
+@app.command()
+def words(
+    bundle: Annotated[str, typer.Option(help="model weights: a name, or path:FOLDER")] = "mini",
+    pictures: Annotated[int, typer.Option(min=1, help="defective pictures of kinds held out of training")] = 300,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Show defects on kinds the training never saw: how often are they called by their own name?"""
+    from services.lab.word_probe import PHRASES, probe_words
+    from shared.vision.bundles import load_bundle
+    from shared.vision.inspector import Inspector
+
+    found = probe_words(Inspector(load_bundle(bundle, parts={"clip"}), device=device), pictures)
+    if as_json:
+        typer.echo(msgspec.json.encode(found))
+        return
+    console.print(
+        f"{found.right:.1%} of {found.pictures} defects are called by their own of {len(PHRASES)} names, "
+        f'{found.other:.1%} "other"; by chance it would be {found.chance:.1%}, '
+        f"the commonest name for all {found.commonest:.1%}",
+        highlight=False,
     )
 
 
