@@ -2,7 +2,7 @@
 
 The model is `open_clip.model.CLIP`. Two things are ours, both options of the bundle: a residual convolutional stem in
 place of the patch convolution, and a stride-4 detail map that joins the stem's features with the last block's tokens
-and, where the bundle says so, with the picture's own local contrast.
+and, where the bundle says so, with the picture's own local contrast and the rarity of what it shows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from shared.errors import BundleError
 from shared.settings import Precision
+from shared.vision.appearance import RARITY_CHANNELS, rarity
 from shared.vision.contrast import CONTRAST_CHANNELS, local_contrast
 from shared.vision.pixels import DTYPES, resized_rgb
 
@@ -69,8 +70,10 @@ class ClipConfig:
     std: tuple[float, float, float] = OPENAI_STD
     stem: Literal["patch", "conv"] = "patch"  # "conv": residual convolutions to stride 16 (ours)
     stem_widths: tuple[int, int, int] = (24, 48, 96)  # channels at strides 2, 4 and 8 of the convolutional stem
+    stem_blocks: tuple[int, ...] = (4, 8, 16)  # strides at which the convolutional stem has a residual block
     detail_width: int = 0  # Cd, channels of the stride-4 detail map; 0 = none; needs the convolutional stem
     contrast: bool = False  # the detail map sees the picture's local contrast too; needs a detail map
+    rarity: bool = False  # and how rare each place is in its own picture; likewise
 
     def __post_init__(self) -> None:
         """Raise BundleError where the fields do not fit each other."""
@@ -82,8 +85,10 @@ class ClipConfig:
             raise BundleError(f"the convolutional stem has patch_size 16, not {self.vision.patch_size}: correct it")
         if self.detail_width and self.stem != "conv":
             raise BundleError("detail_width needs stem 'conv': set the stem, or detail_width to 0")
-        if self.contrast and not self.detail_width:
-            raise BundleError("contrast needs a detail map: set detail_width, or contrast to false")
+        if not set(self.stem_blocks) <= set(ConvStem.BLOCK_STRIDES_PX):
+            raise BundleError(f"stem_blocks {self.stem_blocks} must be strides among 4, 8 and 16: correct them")
+        if (self.contrast or self.rarity) and not self.detail_width:
+            raise BundleError("contrast and rarity need a detail map: set detail_width, or both to false")
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
@@ -136,16 +141,23 @@ class ConvStem(nn.Module):
     """Residual convolutions in place of the patch convolution: (B, 3, H, W) -> (B, width, H/16, W/16)."""
 
     STRIDE_PX = 16
+    BLOCK_STRIDES_PX = (4, 8, 16)
 
-    def __init__(self, widths: tuple[int, int, int], width: int) -> None:
+    def __init__(
+        self, widths: tuple[int, int, int], width: int, block_strides_px: tuple[int, ...] = BLOCK_STRIDES_PX
+    ) -> None:
         super().__init__()
+
+        def block(stride_px: int, channels: int) -> nn.Module:
+            return ResidualBlock(channels) if stride_px in block_strides_px else nn.Identity()
+
         self.to_2 = _convolution(3, widths[0], stride=2)
         self.to_4 = _convolution(widths[0], widths[1], stride=2)
-        self.block_4 = ResidualBlock(widths[1])
+        self.block_4 = block(4, widths[1])
         self.to_8 = _convolution(widths[1], widths[2], stride=2)
-        self.block_8 = ResidualBlock(widths[2])
+        self.block_8 = block(8, widths[2])
         self.to_16 = _convolution(widths[2], width, stride=2)
-        self.block_16 = ResidualBlock(width)
+        self.block_16 = block(16, width)
         self.project = nn.Conv2d(width, width, kernel_size=1)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,13 +177,20 @@ class DetailBranch(nn.Module):
     """
 
     def __init__(
-        self, stem_widths: tuple[int, int, int], width: int, detail_width: int, *, contrast: bool = False
+        self,
+        stem_widths: tuple[int, int, int],
+        width: int,
+        detail_width: int,
+        *,
+        contrast: bool = False,
+        rarity: bool = False,
     ) -> None:
         super().__init__()
         self.from_4 = nn.Conv2d(stem_widths[1], detail_width, kernel_size=1)
         self.from_8 = nn.Conv2d(stem_widths[2], detail_width, kernel_size=1)
         self.from_16 = nn.Conv2d(width, detail_width, kernel_size=1)
         self.from_contrast = nn.Conv2d(CONTRAST_CHANNELS, detail_width, kernel_size=1) if contrast else None
+        self.from_rarity = nn.Conv2d(RARITY_CHANNELS, detail_width, kernel_size=1) if rarity else None
         self.merge = _convolution(detail_width, detail_width)
 
     def forward(self, x4: Tensor, x8: Tensor, tokens: Tensor, images: Tensor) -> Tensor:
@@ -179,7 +198,10 @@ class DetailBranch(nn.Module):
         top = F.interpolate(self.from_16(tokens.permute(0, 3, 1, 2)), x8.shape[-2:], mode="bilinear")
         top = F.interpolate(top + self.from_8(F.instance_norm(x8)), x4.shape[-2:], mode="bilinear")
         if self.from_contrast is not None:
-            top = top + self.from_contrast(local_contrast(images))
+            top = top + self.from_contrast(local_contrast(images.to(x4.dtype)))
+        if self.from_rarity is not None:
+            rare = self.from_rarity(rarity(images).to(x4.dtype))
+            top = top + F.interpolate(rare, x4.shape[-2:], mode="bilinear")
         return F.relu(self.merge(F.relu(top + self.from_4(F.instance_norm(x4))))).permute(0, 2, 3, 1)
 
 
@@ -206,10 +228,10 @@ def build_clip(config: ClipConfig) -> nn.Module:
         quick_gelu=config.quick_gelu,
     )
     if config.stem == "conv":
-        clip.visual.conv1 = ConvStem(config.stem_widths, vision.width)
+        clip.visual.conv1 = ConvStem(config.stem_widths, vision.width, config.stem_blocks)
     if config.detail_width:
         clip.visual.detail = DetailBranch(
-            config.stem_widths, vision.width, config.detail_width, contrast=config.contrast
+            config.stem_widths, vision.width, config.detail_width, contrast=config.contrast, rarity=config.rarity
         )
     return cast(nn.Module, clip)
 
@@ -350,5 +372,5 @@ class ClipEncoder(nn.Module):
         grids = tuple(tokens[:, 1:].reshape(len(tokens), rows, columns, -1) for tokens in blocks)
         if not self.config.detail_width or stem is None:
             return grids
-        detail = self.clip.visual.detail(*stem[:2], grids[-1], images.to(grids[-1].dtype))
+        detail = self.clip.visual.detail(*stem[:2], grids[-1], images)
         return (detail, *grids)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shared.vision.contrast import local_contrast
+from shared.vision.appearance import LEAST_VARIANCE, STRIDE_PX, appearance
 from shared.vision.scores import picture_score
 
 CORESET_MAX = 2048  # patches kept of each stage: bounds the time of a picture, whatever the number of golden ones
@@ -28,9 +28,7 @@ ALIGNED_MAX = 32  # pictures of an aligned memory, for the same reason
 ALIGNED_REACH = 0.05  # of the picture's side: how far a part that lies still may have moved
 NEAR_QUANTILE, FAR_QUANTILE = 0.5, 0.995  # of the golden pictures' own distances: 0 and 1 of the scale
 LEAST_SPREAD = 0.05  # of a whitened distance: golden pictures that are alike to the bit still leave noise
-LEAST_VARIANCE = 1e-3  # of the largest: directions in which golden features hardly vary are not blown up beyond it
 LEAST_ROUGH = 0.02  # of a rough map, likewise
-FINEST_STRIDE_PX = 8  # features finer than this are pooled to it
 OWN_REACH = 2  # cells around a patch that are not its neighbours when one golden picture is all there is
 GOLDEN_SHARE = 0.7  # of what is concluded comes from the golden pictures, the rest from the rough map
 STRANGE_TIMES = 1.75  # a golden picture this many times as far from the others as they are from each other
@@ -122,20 +120,9 @@ def golden_features(images: Tensor, maps: Sequence[Tensor]) -> Features:
     return tuple(_pooled(stage, images.shape[-1])[0].cpu() for stage in found)
 
 
-def appearance(images: Tensor) -> Tensor:
-    """(B, 3, H, W) normalised -> (B, H / 8, W / 8, 26): means and mean squares of colours, local contrast, edges."""
-    rows, columns = (-(-side // FINEST_STRIDE_PX) for side in images.shape[-2:])
-    grey = images.mean(1, keepdim=True)
-    right = F.pad(grey[..., 1:] - grey[..., :-1], (0, 1))
-    down = F.pad(grey[..., 1:, :] - grey[..., :-1, :], (0, 0, 0, 1))
-    edges = torch.cat([right, down, right + down, right - down], dim=1).abs()  # four directions
-    planes = [images, images.square(), local_contrast(images), edges]
-    return torch.cat([F.adaptive_avg_pool2d(plane, (rows, columns)) for plane in planes], dim=1).permute(0, 2, 3, 1)
-
-
 def _pooled(stage: Tensor, picture_px: int) -> Tensor:
-    """(B, h, w, C) of pictures of this side -> (B, h', w', C), at stride `FINEST_STRIDE_PX` or as coarse as it was."""
-    pool = FINEST_STRIDE_PX * stage.shape[1] // picture_px
+    """(B, h, w, C) of pictures of this side -> (B, h', w', C), at stride `STRIDE_PX` or as coarse as it was."""
+    pool = STRIDE_PX * stage.shape[1] // picture_px
     if pool <= 1:
         return stage
     return F.avg_pool2d(stage.permute(0, 3, 1, 2), pool).permute(0, 2, 3, 1)

@@ -47,7 +47,7 @@ class Course:
     workers: int = 1  # processes that render, then prepare batches
     learning_rate: float = 1e-3
     batch: int = 16  # pictures of 192 px in a step
-    text_steps: int = 500  # of the text tower's own training
+    text_steps: int = 1000  # of the text tower's own training
     threshold_pictures: int = 400  # that the advised threshold is chosen on
     surfaces: tuple[str, ...] = TRAIN_SURFACES
     start_from: str | None = None  # a bundle to go on from: its CLIP and UMCI where they fit, its SAM

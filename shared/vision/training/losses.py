@@ -30,10 +30,17 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
 
 
 def picture_loss(anomaly_map: Tensor, defective: Tensor) -> Tensor:
-    """Rough maps (B, h, w) in 0..1 and (B,) 0 | 1 -> cross entropy of the mean of each map's top pixels."""
+    """Rough maps (B, h, w) in 0..1 and (B,) 0 | 1 -> how often a good picture's hottest pixels outdo a defective one's.
+
+    The logistic loss over all pairs of a good and a defective picture (RankNet, Burges et al. 2005), on the logit of
+    the mean of each map's top pixels: it asks for order alone; where the threshold lies is calibration's business.
+    0 for a batch that has only one of the two.
+    """
     flat = anomaly_map.flatten(1)
     top = flat.topk(max(round(flat.shape[1] * TOP_SHARE), 1), dim=1).values.mean(1)
-    return F.binary_cross_entropy(top.clamp(1e-5, 1 - 1e-5), defective)
+    score, bad = torch.logit(top, eps=1e-4), defective > 0
+    lead = score[bad][:, None] - score[~bad]
+    return F.softplus(-lead).sum() / max(lead.numel(), 1)
 
 
 def caption_loss(pictures: Tensor, captions: Tensor, truth: Tensor, scale: float = 30.0) -> Tensor:

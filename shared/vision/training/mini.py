@@ -11,13 +11,15 @@ CONTRAST_SHARE = 0.5  # of local contrast in the rough map: on drawn and real pi
 MINI_CLIP = ClipConfig(
     embed_dim=192,
     # image_size 192: the positional grid is trained at the crops' size and interpolated to the size of use
-    vision=VisionConfig(image_size=192, layers=3, width=192, heads=3, patch_size=16),
+    vision=VisionConfig(image_size=192, layers=3, width=192, heads=3, patch_size=16, mlp_ratio=2.0),
     text=TextConfig(context_length=32, width=64, heads=2, layers=2),
     stages=(2, 3),
     stem="conv",
     stem_widths=(16, 32, 64),
+    stem_blocks=(4, 8),
     detail_width=32,
     contrast=True,
+    rarity=True,
 )
 
 MINI_UMCI = UmciConfig(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ SIZES_PX = (128, 160, 192, 256)
 REFERENCE_PX = 192  # the side at which a batch has its nominal size
 WHOLE_SHARE = 0.6  # of the pictures are shown whole, others are cut
 CUT_SHARES = (0.45, 0.9)  # of a picture's side, when it is cut
+CLOSE_SHARE = 0.2  # of the defective pictures are cut around their defect, as crops are when it is named
+CLOSE_SIDES = (1.3, 3.0)  # of the defect's longer side, then
+CLOSE_PX_MIN = 64
 REFERENCE_SHARE = 0.25  # of the pictures are a pair's reference, which is good
 PASTE_SHARE = 0.5  # of the good queries get a foreign spot
 PASTED = "contamination"  # what such a picture is said to show
@@ -98,7 +101,8 @@ def _draw(rng: np.random.Generator, bank: Bank, size_px: int) -> Shown:
         image, mask, defect = pair.reference, np.zeros_like(mask), None
     elif defect is None and rng.random() < PASTE_SHARE:
         image, mask, defect = _pasted(rng, pair, bank[int(rng.integers(len(bank)))].query.image)
-    window, turn = _window(rng, image.shape[0]), _turn(rng)
+    close = mask.any() and rng.random() < CLOSE_SHARE
+    window, turn = _close_window(rng, mask) if close else _window(rng, image.shape[0]), _turn(rng)
     shrunk = _shrunk(mask[window].astype(np.float32), size_px)
     found = (shrunk > 0.5).astype(np.uint8)
     return Shown(
@@ -120,6 +124,16 @@ def _window(rng: np.random.Generator, side_px: int) -> tuple[slice, slice]:
     cut_px = side_px if rng.random() < WHOLE_SHARE else round(side_px * rng.uniform(*CUT_SHARES))
     top, left = (int(edge) for edge in rng.integers(0, side_px - cut_px + 1, 2))
     return slice(top, top + cut_px), slice(left, left + cut_px)
+
+
+def _close_window(rng: np.random.Generator, mask: NDArray[Any]) -> tuple[slice, slice]:
+    """A square around the defect, moved into the picture where it leaves it."""
+    side_px = mask.shape[0]
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    cut_px = int(np.clip(max(width, height) * rng.uniform(*CLOSE_SIDES), CLOSE_PX_MIN, side_px))
+    centres = (top + height // 2, left + width // 2)
+    firsts = [int(np.clip(centre - cut_px // 2, 0, side_px - cut_px)) for centre in centres]
+    return slice(firsts[0], firsts[0] + cut_px), slice(firsts[1], firsts[1] + cut_px)
 
 
 def _shrunk(picture: NDArray[Pixel], size_px: int) -> NDArray[Pixel]:

@@ -51,7 +51,7 @@ class Shares:
 
     stages: float = 0.3
     picture: float = 0.4
-    caption: float = 0.05
+    caption: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Plan:
     out: Path
     banks: tuple[tuple[Path, float], ...]  # folders and the share of the pairs drawn from each
     budget_s: float
-    start_from: str | None = None  # a bundle whose tensors are taken over where name and shape agree
+    start_from: str | None = None  # a bundle whose tensors are taken over where they fit
     seed: int = 0
     batch: int = 16  # pictures of 192 px in a step
     workers: int = 1  # processes that prepare batches
     device: str = "cpu"
     precision: str = "float32"  # "bf16" where the device has it
-    text_steps: int = 500
+    text_steps: int = 1000
     learning_rate: float = 1e-3
     surfaces: tuple[str, ...] = TRAIN_SURFACES  # all kinds in the banks
     shares: Shares = Shares()
@@ -191,13 +191,20 @@ class Trainer:
 
 
 def take_over(source: nn.Module | None, target: nn.Module) -> None:
-    """Copy every tensor whose name and shape agree."""
+    """Copy every tensor known by its name: a larger one's leading part, a smaller one not at all.
+
+    A narrower layer so begins as the wider one cut down, which training mends faster than random numbers.
+    """
     known = {} if source is None else source.state_dict()
-    wanted = target.state_dict()
-    shared = {
-        name: known[name] for name, tensor in wanted.items() if name in known and known[name].shape == tensor.shape
-    }
-    target.load_state_dict({**wanted, **shared})
+    state = target.state_dict()
+    for name, wanted in state.items():
+        found = known.get(name)
+        if found is not None and _covers(found, wanted):
+            wanted.copy_(found[tuple(slice(side) for side in wanted.shape)])
+
+
+def _covers(found: Tensor, wanted: Tensor) -> bool:
+    return found.ndim == wanted.ndim and all(a >= b for a, b in zip(found.shape, wanted.shape, strict=True))
 
 
 def set_prior(umci: Umci) -> None:
@@ -240,7 +247,7 @@ def train(plan: Plan, tell: Tell = lambda progress, losses: None) -> Trainer:
     trainer = Trainer(plan)
     if (plan.out / CHECKPOINT_FILE).exists():
         trainer.restore()
-    else:
+    elif not plan.start_from:  # a bundle's texts mean something to its head already
         trainer.pretrain()
     if trainer.progress.elapsed_s < plan.budget_s:
         _fit(trainer, Texts(trainer.encoder, plan.seed, plan.surfaces), tell)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from shared.synth.bank import open_bank
 from shared.vision.bundles import load_bundle
@@ -16,9 +17,9 @@ from shared.vision.training.course import Course, run
 from shared.vision.training.losses import caption_loss, dice_loss, focal_loss, picture_loss
 from shared.vision.training.mini import MINI_CLIP, MINI_UMCI
 from shared.vision.training.pack import advised_threshold
-from shared.vision.training.pictures import Batch, PictureStream, draw_batch
-from shared.vision.training.texts import object_names, text_loss, vocabulary
-from shared.vision.training.train import Plan, Texts, Trainer, schedule
+from shared.vision.training.pictures import CLOSE_PX_MIN, Batch, PictureStream, _close_window, draw_batch
+from shared.vision.training.texts import Sentences, object_names, text_loss, vocabulary
+from shared.vision.training.train import Plan, Texts, Trainer, schedule, take_over
 from shared.vision.training.weights import load_models, save_models
 from shared.vision.umci import Umci
 from tests.shared.vision.conftest import TINY_SURFACES
@@ -47,13 +48,18 @@ def test_dice_loss_runs_from_perfect_to_nothing_found() -> None:
     assert dice_loss(1 - mask, mask).item() > 0.95
 
 
-def test_picture_loss_wants_one_hot_spot_on_a_defective_picture_only() -> None:
-    cold = torch.full((1, 40, 40), 0.01)
-    hot = cold.clone()
-    hot[0, 3:6, 3:6] = 0.9
-    bad, good = torch.ones(1), torch.zeros(1)
-    assert picture_loss(hot, bad) < picture_loss(cold, bad)
-    assert picture_loss(cold, good) < picture_loss(hot, good)
+def test_picture_loss_is_the_logistic_loss_of_each_good_and_defective_pair() -> None:
+    maps = torch.full((3, 40, 40), 0.01)
+    maps[0, 3:6, 3:6], maps[1, 3:6, 3:6] = 0.9, 0.6
+    leads = [math.log(0.9 / 0.1) - math.log(0.6 / 0.4), math.log(0.9 / 0.1) - math.log(0.01 / 0.99)]
+    expected = sum(math.log1p(math.exp(-lead)) for lead in leads) / 2
+    assert picture_loss(maps, torch.tensor([1.0, 0.0, 0.0])).item() == pytest.approx(expected, abs=1e-4)
+    assert picture_loss(maps, torch.tensor([0.0, 1.0, 1.0])) > picture_loss(maps, torch.tensor([1.0, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("defective", [torch.zeros(2), torch.ones(2)])
+def test_picture_loss_is_nothing_where_there_is_no_pair(defective: torch.Tensor) -> None:
+    assert picture_loss(torch.rand(2, 40, 40), defective).item() == 0.0
 
 
 def test_caption_loss_falls_as_a_picture_nears_its_caption() -> None:
@@ -62,12 +68,26 @@ def test_caption_loss_falls_as_a_picture_nears_its_caption() -> None:
     assert right < 0.01 < wrong
 
 
-def test_text_loss_is_least_when_states_oppose_and_meanings_gather() -> None:
-    axis, side = torch.eye(4)[0], torch.eye(4)[1]
-    apart = torch.nn.functional.normalize(torch.stack([axis, axis, -axis, -axis + 0.1 * side]), dim=1)
-    same = torch.nn.functional.normalize(torch.stack([axis, axis, axis, axis + 0.1 * side]), dim=1)
-    meanings = states = torch.tensor([0, 0, 1, 1])
-    assert text_loss(apart, meanings, states) < 0.1 < text_loss(same, meanings, states)
+def two_of_each() -> Sentences:
+    """Eight sentences: a good washer, a scratched washer, a scratched cork, a torn cork, twice each."""
+    rows = [(0, 0, 0, -1), (1, 1, 0, 0), (2, 1, 1, 0), (3, 1, 1, 1)]
+    return Sentences(["" for _ in range(8)], *torch.tensor(rows).repeat_interleave(2, dim=0).T)
+
+
+def features(good: tuple[float, ...], *bad: tuple[float, ...]) -> torch.Tensor:
+    """Each of two sentences, normalised; axes: state, washer, cork, scratch, tear."""
+    rows = torch.tensor([good, *bad]).repeat_interleave(2, dim=0)
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def test_text_loss_is_least_where_state_object_and_defect_are_parts_of_their_own() -> None:
+    sentences = two_of_each()
+    one_state = features((-1, 0.7, 0, 0, 0), (-1, 0.7, 0, 0.7, 0), (-1, 0, 0.7, 0.7, 0), (-1, 0, 0.7, 0, 0.7))
+    no_objects = features((1, 0, 0, 0, 0), (-1, 0, 0, 0.7, 0), (-1, 0, 0, 0.7, 0.01), (-1, 0, 0, 0, 0.7))
+    composed = features((1, 0.7, 0, 0, 0), (-1, 0.7, 0, 0.7, 0), (-1, 0, 0.7, 0.7, 0), (-1, 0, 0.7, 0, 0.7))
+    least = text_loss(composed, sentences)
+    assert least < text_loss(one_state, sentences)
+    assert least < text_loss(no_objects, sentences)
 
 
 def test_object_names_are_surfaces_and_words_of_the_vocabulary() -> None:
@@ -131,14 +151,35 @@ def test_trainer_goes_on_from_its_checkpoint_with_the_same_loss(tmp_path: Path, 
     assert second.step(batches[1], texts, np.random.default_rng(1)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_trainer_takes_over_the_tensors_that_fit() -> None:
+def test_take_over_copies_by_name_and_cuts_what_is_larger() -> None:
+    source, target = (nn.ModuleDict({"same": nn.Linear(3, 3), "cut": nn.Linear(*wide)}) for wide in ((4, 6), (4, 2)))
+    source["gone"], target["new"], target["grown"] = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(4, 6)
+    source["grown"] = nn.Linear(4, 2)
+    kept = {name: tensor.clone() for name, tensor in target.state_dict().items() if "new" in name or "grown" in name}
+    take_over(source, target)
+    mine, theirs = target.state_dict(), source.state_dict()
+    assert torch.equal(mine["same.weight"], theirs["same.weight"])
+    assert torch.equal(mine["cut.weight"], theirs["cut.weight"][:2])
+    assert torch.equal(mine["cut.bias"], theirs["cut.bias"][:2])
+    assert all(torch.equal(mine[name], tensor) for name, tensor in kept.items())
+
+
+def test_trainer_begins_with_the_tensors_of_a_bundle() -> None:
     started = Trainer(replace(plan(Path()), start_from="mini"))
     known = load_bundle("mini", parts={"clip"}).clip
     assert known is not None
-    mine, theirs = started.encoder.clip.state_dict(), known.state_dict()
-    assert torch.equal(mine["visual.conv1.to_2.0.weight"], theirs["visual.conv1.to_2.0.weight"])
-    fitting = {name: tensor for name, tensor in mine.items() if name in theirs and theirs[name].shape == tensor.shape}
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in fitting.items())
+    name = "visual.conv1.to_2.0.weight"
+    assert torch.equal(started.encoder.clip.state_dict()[name], known.state_dict()[name])
+
+
+def test_close_window_holds_the_defect_and_lies_in_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    for corner in ((0, 0), (90, 170), (246, 246)):
+        mask = np.zeros((256, 256), bool)
+        mask[corner[0] : corner[0] + 10, corner[1] : corner[1] + 10] = True
+        rows, columns = _close_window(rng, mask)
+        assert rows.stop - rows.start == columns.stop - columns.start == CLOSE_PX_MIN
+        assert mask[rows, columns].sum() == 100
 
 
 def test_save_models_keeps_what_the_models_say(tmp_path: Path) -> None:
