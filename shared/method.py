@@ -36,6 +36,9 @@ class MmrConfig(Section):
     agreement_floor: float = Field(
         0.1, ge=0, le=1, description="a mask whose IoU with its area is lower is ignored; ours"
     )
+    weigh_agreement: bool = Field(
+        True, description="a mask's say is its confidence times its IoU with the area; off: its confidence alone; ours"
+    )
 
 
 class CascadeConfig(Section):
@@ -51,6 +54,9 @@ class CascadeConfig(Section):
     max_areas: int = Field(32, ge=1, le=256, description="the largest are refined, others keep the rough map; ours")
     agreement_floor: float = Field(
         0.1, ge=0, le=1, description="a mask whose IoU with its area is lower is ignored; ours"
+    )
+    weigh_agreement: bool = Field(
+        True, description="a mask's say is its confidence times its IoU with the area; off: its confidence alone; ours"
     )
 
 

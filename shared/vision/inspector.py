@@ -214,7 +214,13 @@ class Inspector:
             prompts = mmr_prompts(rough, asked, threshold=threshold, config=config)
             logits, confidence = sam.decode(embedding, prompts)
         answers = sam.answers(embedding, logits, confidence)
-        return fuse(rough, asked, answers, agreement_floor=config.agreement_floor)
+        return fuse(
+            rough,
+            asked,
+            answers,
+            agreement_floor=config.agreement_floor,
+            weigh_agreement=config.weigh_agreement,
+        )
 
     def automatic(self, image: Image, object_name: str) -> Localization:
         """SAM alone: automatic masks scored by CLIP on their crops -> map (H', W') and score; for comparison only."""

@@ -2,7 +2,8 @@
 
 ClipSAM: final = Norm(O + sum of mask x confidence over areas and levels). Norm is fixed here, never per picture: the
 sum is divided by the largest value it can take at that pixel, 1 + the confidences of the masks that speak about it,
-so scores of different pictures compare. A pixel that no area speaks about keeps O.
+so scores of different pictures compare. A pixel that no area speaks about keeps O. Ours, and a setting: a confidence
+counts as much as the mask agrees with its area, so that a SAM that sees something else does not overrule CLIP.
 """
 
 from __future__ import annotations
@@ -53,7 +54,12 @@ def mmr_prompts(rough: NDArray[np.float32], areas: Sequence[Area], *, threshold:
 
 
 def fuse(
-    rough: NDArray[np.float32], areas: Sequence[Area], answers: Iterable[Answer], *, agreement_floor: float
+    rough: NDArray[np.float32],
+    areas: Sequence[Area],
+    answers: Iterable[Answer],
+    *,
+    agreement_floor: float,
+    weigh_agreement: bool,
 ) -> NDArray[np.float32]:
     """Rough map (H, W) float32 0..1, its areas and SAM's answer about each -> final map, alike.
 
@@ -62,7 +68,11 @@ def fuse(
     final = rough.copy()
     spoken = np.zeros(rough.shape, dtype=bool)
     for area, (masks, confidences) in zip(areas, answers, strict=True):
-        voice = _fuse(rough, area, masks, confidences, agreement_floor)
+        scope = np.zeros(rough.shape, dtype=bool)
+        scope[area.window] = area.mask
+        agreement = np.array([_iou(scope, mask) for mask in masks], dtype=np.float32)
+        says = np.where(agreement >= agreement_floor, confidences, 0.0) * (agreement if weigh_agreement else 1.0)
+        voice = _fuse(rough, scope, masks, says.astype(np.float32))
         if voice is not None:
             scope, values = voice
             final[scope] = np.where(spoken[scope], np.maximum(final[scope], values), values)
@@ -71,22 +81,15 @@ def fuse(
 
 
 def _fuse(
-    rough: NDArray[np.float32],
-    area: Area,
-    masks: NDArray[np.bool_],
-    confidences: NDArray[np.float32],
-    agreement_floor: float,
+    rough: NDArray[np.float32], scope: NDArray[np.bool_], masks: NDArray[np.bool_], says: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
-    """(O + sum of mask x confidence) / (1 + sum of confidence) over the area and its masks; None: O stays."""
-    scope = np.zeros(rough.shape, dtype=bool)
-    scope[area.window] = area.mask
-    agreeing = [level for level in range(len(masks)) if _iou(scope, masks[level]) >= agreement_floor]
-    weight = float(confidences[agreeing].sum())
-    if weight <= 0.0:
+    """(O + sum of mask x say) / (1 + sum of say) over the area and the masks that have a say; None: O stays."""
+    speaking = says > 0
+    if not speaking.any():
         return None
-    votes = np.tensordot(confidences[agreeing], masks[agreeing].astype(np.float32), axes=1)
-    scope |= masks[agreeing].any(axis=0)
-    return scope, ((rough + votes) / (1.0 + weight))[scope].astype(np.float32)
+    votes = np.tensordot(says[speaking], masks[speaking].astype(np.float32), axes=1)
+    scope = scope | masks[speaking].any(axis=0)
+    return scope, ((rough + votes) / (1.0 + float(says.sum())))[scope].astype(np.float32)
 
 
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -6,7 +6,7 @@ from shared.vision.clip import ClipConfig, TextConfig, VisionConfig
 from shared.vision.umci import UmciConfig
 
 IMAGE_SIZE_PX = 320  # inference; any multiple of 16 works
-CONTRAST_SHARE = 0.5  # of local contrast in the rough map: on drawn and real pictures alike better than either alone
+CONTRAST_SHARE = 0.4  # of local contrast in the rough map: on drawn and real pictures alike better than either alone
 
 MINI_CLIP = ClipConfig(
     embed_dim=192,

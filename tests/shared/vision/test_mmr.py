@@ -31,9 +31,12 @@ def areas_of(rough: np.ndarray) -> list[Area]:
     return find_areas(rough, threshold=THRESHOLD, min_area_px=4)
 
 
-def refine(rough: np.ndarray, *answers: Answer, agreement_floor: float = 0.1) -> np.ndarray:
+def refine(
+    rough: np.ndarray, *answers: Answer, agreement_floor: float = 0.1, weigh_agreement: bool = False
+) -> np.ndarray:
     given = [(np.stack(masks), np.array(confidences, np.float32)) for masks, confidences in answers]
-    return fuse(rough, areas_of(rough)[: len(given)], given, agreement_floor=agreement_floor)
+    areas = areas_of(rough)[: len(given)]
+    return fuse(rough, areas, given, agreement_floor=agreement_floor, weigh_agreement=weigh_agreement)
 
 
 def test_mmr_asks_with_box_points_inside_and_heat() -> None:
@@ -81,6 +84,13 @@ def test_refine_ignores_only_the_level_that_disagrees() -> None:
     final = refine(rough_map(LEFT), ([part, whole, whole], [1.0, 0.5, 0.5]))
     assert final[15, 15] == pytest.approx((0.8 + 1.0) / 2.0)
     assert final[30, 30] == pytest.approx(0.2)
+
+
+def test_a_mask_s_say_grows_with_its_agreement_where_that_is_weighed() -> None:
+    whole, half = mask(*LEFT), mask(slice(10, 20), slice(10, 15))
+    final = refine(rough_map(LEFT), ([whole, half], [0.9, 0.6]), weigh_agreement=True)
+    assert final[15, 12] == pytest.approx((0.8 + 0.9 + 0.6 * 0.5) / (1 + 0.9 + 0.6 * 0.5))
+    assert final[15, 18] == pytest.approx((0.8 + 0.9) / (1 + 0.9 + 0.6 * 0.5))
 
 
 def test_refine_keeps_the_rough_map_when_sam_is_not_sure_of_anything() -> None:
