@@ -51,7 +51,7 @@ def _rarity(features: Tensor) -> Tensor:
     squared = torch.baddbmm(lengths[:, None, asked], white, white[:, asked].mT, alpha=-2)  # (B, N, n), less lengths
     apart = torch.maximum((ys[:, None] - ys[asked]).abs(), (xs[:, None] - xs[asked]).abs())
     found = [_rare(squared.masked_fill_(apart <= reach, torch.inf), lengths) for reach in RARITY_REACHES]
-    return torch.stack(found, dim=1).unflatten(2, (rows, columns))
+    return torch.stack(found, dim=1).view(len(features), RARITY_CHANNELS, rows, columns)
 
 
 def _whitened(features: Tensor) -> Tensor:
@@ -59,7 +59,8 @@ def _whitened(features: Tensor) -> Tensor:
     centred = features - features.mean(1, keepdim=True)
     variances, directions = torch.linalg.eigh(centred.mT @ centred / features.shape[1])
     floor = LEAST_VARIANCE * variances[:, -1:].clamp(min=0) + 1e-8
-    return centred @ (directions * (variances.clamp(min=0) + floor).rsqrt()[:, None])
+    white: Tensor = centred @ (directions * (variances.clamp(min=0) + floor).rsqrt()[:, None])
+    return white
 
 
 def _rare(squared: Tensor, lengths: Tensor) -> Tensor:
