@@ -27,11 +27,9 @@ class TrainingFreeConfig(Section):
         return max(1, round(layers * self.block_share))
 
 
-class MmrConfig(Section):
-    """ClipSAM's refinement: how the rough map asks SAM, and how far it believes the answers."""
+class FusionConfig(Section):
+    """How far SAM's answers about suspicious areas are believed, whichever way it was asked."""
 
-    points_per_area: int = Field(3, ge=1, le=32, description="m, points inside each area [?]")
-    seed: int | None = Field(None, ge=0, description="draws the points at random [M]; none: chosen, always the same")
     max_areas: int = Field(32, ge=1, le=256, description="the largest are refined, others keep the rough map; ours")
     agreement_floor: float = Field(
         0.1, ge=0, le=1, description="a mask whose IoU with its area is lower is ignored; ours"
@@ -41,7 +39,14 @@ class MmrConfig(Section):
     )
 
 
-class CascadeConfig(Section):
+class MmrConfig(FusionConfig):
+    """ClipSAM's refinement: how the rough map asks SAM, and how far it believes the answers."""
+
+    points_per_area: int = Field(3, ge=1, le=32, description="m, points inside each area [?]")
+    seed: int | None = Field(None, ge=0, description="draws the points at random [M]; none: chosen, always the same")
+
+
+class CascadeConfig(FusionConfig):
     """PPG and CPS of arXiv 2510.11028."""
 
     extreme_threshold: float = Field(
@@ -51,13 +56,6 @@ class CascadeConfig(Section):
     spacing_px: float = Field(400.0, ge=0, description="between positive points, in SAM's 1024 px frame [V]")
     negatives: int = Field(3, ge=0, le=32, description="negative points around each area at most [?]")
     ring_px: float = Field(32.0, gt=0, description="how far around the area they lie, in the 1024 px frame [?]")
-    max_areas: int = Field(32, ge=1, le=256, description="the largest are refined, others keep the rough map; ours")
-    agreement_floor: float = Field(
-        0.1, ge=0, le=1, description="a mask whose IoU with its area is lower is ignored; ours"
-    )
-    weigh_agreement: bool = Field(
-        True, description="a mask's say is its confidence times its IoU with the area; off: its confidence alone; ours"
-    )
 
 
 class AutomaticConfig(Section):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.overlay import draw_heat, draw_outlines
+from shared.vision.regions import mask_box
 
 SHORTEST_SIDE_PX = 480  # smaller pictures are enlarged, so that the text can be read
 LONGEST_SIDE_PX = 2400  # larger ones are shrunk, so that they open quickly
@@ -36,7 +37,7 @@ def draw_overlay(
     canvas = draw_outlines(draw_heat(canvas, (anomaly_map * 255).astype(np.uint8)), [mask for mask, _ in drawn])
     written: list[Rectangle] = []
     for mask, words in drawn:
-        _label(canvas, _box(mask), words, written)
+        _label(canvas, mask_box(mask), words, written)
     return _with_band(canvas, headline, GREEN if good else RED)
 
 
@@ -48,11 +49,6 @@ def _scaled(mask: NDArray[np.bool_], size: tuple[int, int], scale: float) -> Ima
     """The mask at the canvas' size, 0 | 1; a pixel of it stays a pixel, however much the picture is shrunk."""
     wide = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=_interpolation(scale))
     return np.asarray(wide > (0 if scale < 1 else 127), dtype=np.uint8)
-
-
-def _box(mask: Image) -> Rectangle:
-    x, y, width, height = cv2.boundingRect(mask)
-    return x, y, x + width, y + height
 
 
 def _label(canvas: Image, box: Rectangle, words: str, written: list[Rectangle]) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.synth.samples import DEFECTS, HELD_OUT_SURFACES, sample
 from shared.vision.naming import OTHER, Name
+from shared.vision.regions import mask_box
 
 SIZE_PX = 320
 SEED = 3141
@@ -41,8 +41,7 @@ class Shown:
 
     @property
     def box_px(self) -> tuple[int, int, int, int]:
-        x, y, width, height = cv2.boundingRect(self.mask.astype(np.uint8))
-        return x, y, x + width, y + height
+        return mask_box(self.mask)
 
 
 class WordProbe(msgspec.Struct, frozen=True):
@@ -69,7 +68,7 @@ def probe_words(model: NamingModel, pictures: int, *, seed: int = SEED) -> WordP
         found.append(named[0].text)
     return WordProbe(
         pictures=pictures,
-        right=sum(map(str.__eq__, truths, found)) / pictures,
+        right=sum(truth == name for truth, name in zip(truths, found, strict=True)) / pictures,
         other=found.count(OTHER) / pictures,
         commonest=max(map(truths.count, PHRASES)) / pictures,
         chance=1 / len(PHRASES),

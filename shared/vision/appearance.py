@@ -57,10 +57,16 @@ def _rarity(features: Tensor) -> Tensor:
 def _whitened(features: Tensor) -> Tensor:
     """(B, N, C) -> the same with mean 0 and covariance 1 over each picture."""
     centred = features - features.mean(1, keepdim=True)
-    variances, directions = torch.linalg.eigh(centred.mT @ centred / features.shape[1])
-    floor = LEAST_VARIANCE * variances[:, -1:].clamp(min=0) + 1e-8
-    white: Tensor = centred @ (directions * (variances.clamp(min=0) + floor).rsqrt()[:, None])
-    return white
+    return centred @ whitening_matrix(centred.mT @ centred / features.shape[1])
+
+
+def whitening_matrix(covariance: Tensor) -> Tensor:
+    """(..., C, C) -> the matrix that centred features are multiplied by; finite where nothing varies at all."""
+    variances, directions = torch.linalg.eigh(covariance)
+    variances = variances.clamp(min=0)
+    scale = (variances + LEAST_VARIANCE * variances[..., -1:] + 1e-8).rsqrt()
+    matrix: Tensor = directions * scale[..., None, :]
+    return matrix
 
 
 def _rare(squared: Tensor, lengths: Tensor) -> Tensor:

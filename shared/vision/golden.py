@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shared.vision.appearance import LEAST_VARIANCE, STRIDE_PX, appearance
+from shared.vision.appearance import STRIDE_PX, appearance, whitening_matrix
 from shared.vision.scores import picture_score
 
 CORESET_MAX = 2048  # patches kept of each stage: bounds the time of a picture, whatever the number of golden ones
@@ -165,10 +165,8 @@ def fit_whitening(features: Sequence[Tensor]) -> Whitening:
     """One stage of each golden picture (h, w, C) -> whitening by the eigenvectors of their covariance."""
     patches = _patches(features).double()
     mean = patches.mean(0)
-    variances, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-    variances = variances.clamp(min=0)
-    scale = (variances + LEAST_VARIANCE * variances.max() + 1e-8).rsqrt()  # finite where nothing varies at all
-    return Whitening(mean.float(), (directions * scale).float())
+    centred = patches - mean
+    return Whitening(mean.float(), whitening_matrix(centred.T @ centred / len(patches)).float())
 
 
 def _stage(whitening: Whitening, features: list[Tensor], apart: list[Tensor], *, aligned: bool) -> StageMemory:

@@ -28,7 +28,7 @@ from shared.vision.folding import fold_batch_norms
 from shared.vision.golden import GoldenMemory, GoldenPicture, fused, golden_features, remember, unlikeness
 from shared.vision.mmr import Defect, find_defects, fuse, mmr_prompts
 from shared.vision.naming import Name, name_defects
-from shared.vision.regions import Area, find_areas
+from shared.vision.regions import Area, find_areas, mask_box
 from shared.vision.sam import SamSession
 from shared.vision.scores import picture_score
 from shared.vision.text_cache import TextCache
@@ -214,13 +214,7 @@ class Inspector:
             prompts = mmr_prompts(rough, asked, threshold=threshold, config=config)
             logits, confidence = sam.decode(embedding, prompts)
         answers = sam.answers(embedding, logits, confidence)
-        return fuse(
-            rough,
-            asked,
-            answers,
-            agreement_floor=config.agreement_floor,
-            weigh_agreement=config.weigh_agreement,
-        )
+        return fuse(rough, asked, answers, config)
 
     def automatic(self, image: Image, object_name: str) -> Localization:
         """SAM alone: automatic masks scored by CLIP on their crops -> map (H', W') and score; for comparison only."""
@@ -229,7 +223,7 @@ class Inspector:
         frame = np.asarray(cv2.resize(image, embedding.frame_hw[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
         def abnormal(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-            boxes = [_box(mask) for mask in masks]
+            boxes = [mask_box(mask) for mask in masks]
             return self._abnormal(frame, list(zip(masks, boxes, strict=True)), object_name)
 
         found = automatic_map(sam, embedding, abnormal, self.method.automatic)
@@ -267,7 +261,7 @@ class Inspector:
         """Each mask's crop through CLIP at the size it was trained at -> (n, Ct)."""
         size_px = clip.config.vision.image_size
         crops = [clip.preprocess(masked_crop(image, *mask, self.method.crops), size_px) for mask in masks]
-        return clip.encode(torch.cat(crops))[1]
+        return clip.encode_pictures(torch.cat(crops))
 
     @property
     def _size_hw(self) -> tuple[int, int]:
@@ -298,8 +292,3 @@ def _frame_hw(height: int, width: int) -> tuple[int, int]:
 
 def _resized(anomaly_map: Map, size_hw: tuple[int, int]) -> Map:
     return cast("Map", cv2.resize(anomaly_map, size_hw[::-1], interpolation=cv2.INTER_LINEAR))
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    return x, y, x + width, y + height

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.method import MmrConfig
+from shared.method import FusionConfig, MmrConfig
 from shared.vision.regions import Area, find_areas, longest_side_px, points_inside, random_points
 from shared.vision.sam import Answer, Prompts
 
@@ -57,9 +57,7 @@ def fuse(
     rough: NDArray[np.float32],
     areas: Sequence[Area],
     answers: Iterable[Answer],
-    *,
-    agreement_floor: float,
-    weigh_agreement: bool,
+    config: FusionConfig,
 ) -> NDArray[np.float32]:
     """Rough map (H, W) float32 0..1, its areas and SAM's answer about each -> final map, alike.
 
@@ -71,7 +69,9 @@ def fuse(
         scope = np.zeros(rough.shape, dtype=bool)
         scope[area.window] = area.mask
         agreement = np.array([_iou(scope, mask) for mask in masks], dtype=np.float32)
-        says = np.where(agreement >= agreement_floor, confidences, 0.0) * (agreement if weigh_agreement else 1.0)
+        says = np.where(agreement >= config.agreement_floor, confidences, 0.0) * (
+            agreement if config.weigh_agreement else 1.0
+        )
         voice = _fuse(rough, scope, masks, says.astype(np.float32))
         if voice is not None:
             scope, values = voice

@@ -36,6 +36,12 @@ def find_areas(anomaly_map: NDArray[np.float32], *, threshold: float, min_area_p
     return sorted(areas, key=lambda area: (-area.area_px, area.box_px))
 
 
+def mask_box(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """The box x0, y0, x1, y1 (px, end-exclusive) around the pixels of a mask (H, W) that are not 0."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return x, y, x + width, y + height
+
+
 def points_inside(area: Area, anomaly_map: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """``count`` deterministic points of the area -> (count, 2) XY in the map's pixels.
 

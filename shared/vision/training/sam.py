@@ -296,13 +296,7 @@ def _measure(rng: np.random.Generator, session: SamSession, made: Sample) -> dic
     answers = list(session.answers(embedding, logits, iou))
     for masks, confidences in answers:
         chosen[masks[int(confidences.argmax())]] = True
-    final = fuse(
-        rough,
-        asked,
-        answers,
-        agreement_floor=config.agreement_floor,
-        weigh_agreement=config.weigh_agreement,
-    )
+    final = fuse(rough, asked, answers, config)
     for area in areas:
         filled[area.window] = True
     found = {"rough": rough > threshold, "box": filled, "sam": chosen, "mmr": final > threshold}

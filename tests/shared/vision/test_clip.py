@@ -45,6 +45,7 @@ def test_encode_equals_open_clips_own_picture_features(config: ClipConfig) -> No
     encoder, images = built(config), torch.randn(2, 3, 64, 64)
     _, pooled = encoder.encode(images)
     assert torch.allclose(pooled, encoder.clip.encode_image(images), atol=1e-5)
+    assert torch.equal(pooled, encoder.encode_pictures(images))
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.method import MmrConfig
+from shared.method import FusionConfig, MmrConfig
 from shared.vision.mmr import find_defects, fuse, mmr_prompts
 from shared.vision.regions import Area, find_areas
 
@@ -36,7 +36,8 @@ def refine(
 ) -> np.ndarray:
     given = [(np.stack(masks), np.array(confidences, np.float32)) for masks, confidences in answers]
     areas = areas_of(rough)[: len(given)]
-    return fuse(rough, areas, given, agreement_floor=agreement_floor, weigh_agreement=weigh_agreement)
+    config = FusionConfig(agreement_floor=agreement_floor, weigh_agreement=weigh_agreement)
+    return fuse(rough, areas, given, config)
 
 
 def test_mmr_asks_with_box_points_inside_and_heat() -> None:
