@@ -152,6 +152,20 @@ class Signal(Struct, frozen=True, tag="signal"):
     latency_ms: float | None
     margin_ms: float | None
     stage: str = ""
+    seq: int = 0
+    recipe: str = ""
+    captured_at: float = 0.0
+    pulse_ms: float = 0.0  # the reject window: so long after ``deadline_ns`` the action holds
+    score: float | None = None
+    defects: int = 0
+    cameras: tuple[str, ...] = ()  # those that decided together; empty: ``camera`` alone
+
+
+class Result(Signal, frozen=True, tag="result"):
+    """The same, as soon as every camera has decided and before the part is at the ejector: to know, not to act on.
+
+    A part has at most one, unless a worse verdict follows; a part nobody decides in time has none before its Signal.
+    """
 
 
 class Heartbeat(Struct, frozen=True, tag="heartbeat"):
@@ -163,6 +177,20 @@ class Heartbeat(Struct, frozen=True, tag="heartbeat"):
     sent_at: float
     ready: bool
     missing: tuple[str, ...] = ()
+
+
+class EncoderCount(Struct, frozen=True, tag="encoder"):
+    """The belt's position: counts from anywhere, growing with the belt, never wrapping; read at ``read_ns``."""
+
+    count: int
+    read_ns: int
+
+
+class BeltState(Struct, frozen=True, tag="belt_state"):
+    """What the line's controller says of the belt: it stands on purpose, or it runs."""
+
+    stopped: bool
+    by: str
 
 
 class LivePicture(Struct, frozen=True, tag="live"):
@@ -211,6 +239,97 @@ class TriggerReply(Struct, frozen=True, tag="trigger_reply"):
     overrun: bool = False  # in the books, but there was no room to inspect it: it will be UNKNOWN
 
 
+class JobChange(Struct, frozen=True, tag="job_change"):
+    """REQ: inspect with this recipe from the next part on."""
+
+    recipe: str
+    by: str  # who asks, for the audit
+
+
+class JobReply(Struct, frozen=True, tag="job_reply"):
+    """REP: the recipe that holds now; with ``error`` when the change was refused."""
+
+    recipe: str = ""
+    error: str = ""
+
+
+class Audit(Struct, frozen=True, tag="audit"):
+    """One thing that a person or a controller did, for the audit stream."""
+
+    at: float  # wall time
+    by: str
+    action: str  # "job_change", "acknowledge", "shelve", …
+    subject: str = ""
+    before: str = ""
+    after: str = ""
+    reason: str = ""
+
+
+class Priority(StrEnum):
+    """How soon a person must act on an alarm."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class AlarmState(StrEnum):
+    """ISA-18.2 / IEC 62682."""
+
+    NORMAL = "normal"
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned_unacknowledged"
+    LATCHED = "latched"  # returned and acknowledged, waits for its reset
+    SHELVED = "shelved"
+    SUPPRESSED = "suppressed_by_design"
+    OUT_OF_SERVICE = "out_of_service"
+
+
+class Alarm(Struct, frozen=True, tag="alarm"):
+    """One alarm that is not normal."""
+
+    id: str  # "<kind>:<subject>", unique on the line
+    kind: str  # a row of the alarm table
+    subject: str  # camera, process, link, …
+    words: str  # what is wrong now
+    priority: Priority
+    state: AlarmState
+    active: bool  # the condition holds now
+    since_at: float  # wall time of the state
+    raised_at: float  # wall time of the condition
+    count: int = 1  # activations since it was last normal
+    first_out: bool = False  # the first of its flood: look here first
+    shelved_until_at: float | None = None
+    by: str = ""  # who acknowledged, shelved or took it out of service
+    reason: str = ""
+
+
+class Alarms(Struct, frozen=True, tag="alarms"):
+    """All alarms that are not normal, twice a second and at every change. None of it for two seconds: nobody watches."""
+
+    at: float
+    alarms: tuple[Alarm, ...]
+    flood: bool = False
+    horn: bool = False
+
+
+class AlarmOrder(Struct, frozen=True, tag="alarm_order"):
+    """REQ: what a person or a controller does about an alarm."""
+
+    action: str  # acknowledge, shelve, unshelve, reset, out_of_service, in_service, silence
+    by: str
+    alarm: str = ""  # its id; empty: all (acknowledge, reset, silence)
+    reason: str = ""
+    minutes: float = 0.0  # shelve: for how long
+
+
+class AlarmReply(Struct, frozen=True, tag="alarm_reply"):
+    """REP: empty, or why not."""
+
+    error: str = ""
+
+
 Message: TypeAlias = (
     Ticket
     | Frame
@@ -219,9 +338,18 @@ Message: TypeAlias = (
     | Settlement
     | Receipt
     | Signal
+    | Result
     | Heartbeat
+    | EncoderCount
+    | BeltState
     | LivePicture
     | Pulse
     | Trigger
     | TriggerReply
+    | JobChange
+    | JobReply
+    | Audit
+    | Alarms
+    | AlarmOrder
+    | AlarmReply
 )

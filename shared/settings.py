@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as VariableError
 
 from shared.errors import SettingsError
+from shared.links import LinkSettings
 from shared.method import Method
 from shared.section import Section
 from shared.streams import EVERY_SERVICE, STREAMS
@@ -122,6 +123,7 @@ class RecipeSettings(Section):
     name_floor: float = Field(0.5, ge=0, le=1, description='a name less likely than this becomes "other"')
     mm_per_px: float | None = Field(None, gt=0, description="size of a pixel at the part, of the picture as inspected")
     fail_safe: Literal["reject", "pass", "stop"] = Field("reject", description="what an UNKNOWN part gets")
+    job: int | None = Field(None, ge=1, le=65535, description="its number, by which the line's controller asks for it")
 
 
 class WireSettings(Section):
@@ -202,6 +204,7 @@ class LineSettings(BaseSettings):
     wire: WireSettings = WireSettings()
     workers: WorkerSettings = WorkerSettings()
     reject: RejectSettings = RejectSettings()
+    links: dict[Name, LinkSettings] = Field({}, description="name -> one way to the line's controllers (docs/line.md)")
     evidence: EvidenceSettings = EvidenceSettings()
     console: ConsoleSettings = ConsoleSettings()
     stall: StallSettings = StallSettings()
@@ -226,6 +229,24 @@ class LineSettings(BaseSettings):
                 raise ValueError(
                     f"cameras.{name}.recipe: there is no recipe {camera.recipe!r}{nearest(camera.recipe, self.recipes)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _every_link_has_its_cameras(self) -> LineSettings:
+        for name, link in self.links.items():
+            for camera in link.cameras:
+                if camera not in self.cameras:
+                    raise ValueError(
+                        f"links.{name}.cameras: there is no camera {camera!r}{nearest(camera, self.cameras)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _every_job_has_one_recipe(self) -> LineSettings:
+        jobs = [(recipe.job, name) for name, recipe in self.recipes.items() if recipe.job is not None]
+        for job, name in jobs:
+            if (first := next(other for number, other in jobs if number == job)) != name:
+                raise ValueError(f"recipes.{name}.job: {job} is the number of {first!r} already")
         return self
 
     @model_validator(mode="after")
@@ -288,6 +309,8 @@ class LineSettings(BaseSettings):
         """The processes of one service: `capture` -> [`capture-cam1`, …], `localize` -> [`localize-1`, …]."""
         if service == "capture":
             return [f"capture-{camera}" for camera in self.cameras]
+        if service == "link":
+            return [f"link-{name}" for name in self.links]
         if service in ("localize", "refine"):
             return [f"{service}-{n}" for n in range(1, getattr(self.workers, service) + 1)]
         return [service]
@@ -429,12 +452,19 @@ def _fields_at(location: Iterable[int | str]) -> Iterable[str]:
     """The names known at one place of the tree: fields of a section, ANY_NAME in a mapping, none in a plain value."""
     annotation: Any = LineSettings
     for part in location:
-        annotation = _value_type(annotation) or annotation.model_fields[str(part)].annotation
+        annotation = _value_type(annotation) or _section_type(annotation).model_fields[str(part)].annotation
     if _value_type(annotation):
         return ANY_NAME
+    annotation = _section_type(annotation)
     return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else ()
 
 
 def _value_type(annotation: Any) -> Any:
     """dict[Name, CameraSettings] -> CameraSettings; None for anything that is not a mapping."""
     return get_args(annotation)[1] if get_origin(annotation) is dict else None
+
+
+def _section_type(annotation: Any) -> Any:
+    """OpcUaSettings | None -> OpcUaSettings; anything else as it is."""
+    sections = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return sections[0] if len(sections) == 1 else annotation

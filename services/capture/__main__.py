@@ -16,9 +16,9 @@ from services.capture.counter import Counter, boot_id
 from services.capture.reader import Reader, Report
 from shared.life import Heart, run_until_stopped, service
 from shared.live import LivePublisher
-from shared.messages import State
+from shared.messages import State, Trigger
 from shared.settings import CameraSettings, LineSettings
-from shared.wire import Bus, TriggerServer
+from shared.wire import Bus, RequestServer
 
 IDLE_WAIT_S = 0.1
 TRIGGER_WAIT_S = 0.005  # how long a trigger may wait for its answer
@@ -32,7 +32,7 @@ class Process:
     """One turn after another: answer triggers, look at shots, tell how it goes."""
 
     def __init__(
-        self, capturer: Capturer, reader: Reader, triggers: TriggerServer | None, heart: Heart, stall_s: float
+        self, capturer: Capturer, reader: Reader, triggers: RequestServer[Trigger] | None, heart: Heart, stall_s: float
     ) -> None:
         self._capturer, self._reader, self._triggers, self._heart = capturer, reader, triggers, heart
         self._stall_ns = round(stall_s * 1e9)
@@ -121,7 +121,7 @@ def main(settings: LineSettings, owner: str) -> None:
             bus.pusher("verdicts", settings.owners("reject")),
             LivePublisher(bus.publisher("live"), {name: camera.live_hz}),
         )
-        triggers = bus.trigger_server() if camera.trigger.kind == "message" else None
+        triggers = bus.server("triggers") if camera.trigger.kind == "message" else None
         capturer = Capturer(name, camera, counter, outlets, heart)
         reader.start()
         run_until_stopped(

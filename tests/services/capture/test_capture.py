@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.messages import Frame, LivePicture, Pulse, Reason, State, Ticket, Verdict
+from shared.messages import Frame, LivePicture, Pulse, Reason, State, Ticket, Trigger, Verdict
 from shared.settings import LineSettings
 from shared.wire import Bus, Received
 from tests.rtsp import free_port, made_ns, needs_rtsp_server, rtsp_camera
@@ -40,7 +40,7 @@ class Line:
         self.frames_in = buses["localize-1"].puller("frames")
         self.pulses_in = buses["console"].subscriber("pulse", [OWNER])
         self.live_in = buses["console"].subscriber("live", [OWNER], ["cam1"])
-        self.triggers = buses["console"].trigger_client(OWNER)
+        self.triggers = buses["console"].client("triggers", OWNER)
 
     def frame(self, timeout_s: float = 20) -> Received[Frame]:
         """The next frame."""
@@ -290,12 +290,12 @@ def test_capture_answers_triggers_when_busy_and_when_the_camera_is_away(tmp_path
     file, settings = line_of(tmp_path, f"rtsp://127.0.0.1:{port}/line", trigger={"kind": "message"})
     with capture(file), played_line(settings) as line:
         line.pulse_when(State.DEGRADED)
-        away = line.triggers.trigger("A1")
+        away = line.triggers.ask(Trigger("A1"))
         assert (line.verdict().reason, line.ticket().part_id) == (Reason.NO_PICTURE, "A1")
         with rtsp_camera(port, fps=2):
             line.pulse_when(State.OK)
             began_ns = time.monotonic_ns()
-            good, busy = line.triggers.trigger("A2"), line.triggers.trigger("A3")
+            good, busy = line.triggers.ask(Trigger("A2")), line.triggers.ask(Trigger("A3"))
             answered_ms = (time.monotonic_ns() - began_ns) / MS / 2
             received = line.frame()
             assert (line.verdict().reason, line.ticket().id, line.ticket().id) == (
