@@ -135,8 +135,8 @@ class Receipt(Struct, frozen=True, tag="receipt"):
     ticket_ids: tuple[str, ...]
 
 
-class Signal(Struct, frozen=True, tag="signal"):
-    """The reject signal, as JSON for anything that listens. Names follow Settlement."""
+class PartNews(Struct, frozen=True):
+    """What the line is told of one part, as JSON for anything that listens. Names follow Settlement."""
 
     line: str
     camera: str
@@ -161,7 +161,11 @@ class Signal(Struct, frozen=True, tag="signal"):
     cameras: tuple[str, ...] = ()  # those that decided together; empty: ``camera`` alone
 
 
-class Result(Signal, frozen=True, tag="result"):
+class Signal(PartNews, frozen=True, tag="signal"):
+    """The reject signal: the part is at the ejector now. Exactly one for each part."""
+
+
+class Result(PartNews, frozen=True, tag="result"):
     """The same, as soon as every camera has decided and before the part is at the ejector: to know, not to act on.
 
     A part has at most one, unless a worse verdict follows; a part nobody decides in time has none before its Signal.
@@ -306,7 +310,7 @@ class Alarm(Struct, frozen=True, tag="alarm"):
 
 
 class Alarms(Struct, frozen=True, tag="alarms"):
-    """All alarms that are not normal, twice a second and at every change. None of it for two seconds: nobody watches."""
+    """All alarms that are not normal: twice a second and at every change. Two seconds without: nobody watches."""
 
     at: float
     alarms: tuple[Alarm, ...]

@@ -120,6 +120,7 @@ class Fault(StrEnum):
     JOB_REFUSED = "job_refused"
     OUT_OF_RANGE = "out_of_range"
     LATE_RESULTS = "late_results"
+    NOT_IN_CONTROL = "not_in_control"
 
 
 FAULT_CODES: dict[Fault, tuple[int, str]] = {
@@ -130,6 +131,7 @@ FAULT_CODES: dict[Fault, tuple[int, str]] = {
     Fault.JOB_REFUSED: (4, "a camera's process did not take the recipe, or did not answer"),
     Fault.OUT_OF_RANGE: (5, "a value that its point cannot hold"),
     Fault.LATE_RESULTS: (6, "three parts in a row reached the ejector without a verdict"),
+    Fault.NOT_IN_CONTROL: (7, "another controller is in control: it must disconnect first"),
 }
 
 

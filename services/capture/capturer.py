@@ -64,6 +64,7 @@ class Capturer:
         self._region = Region(camera.roi_px, camera.longest_side_px)
         self._trigger: Trigger = build_trigger(camera.trigger)
         self._awaiting: Ticket | None = None  # triggered, its picture is still to come
+        self.recipe = camera.recipe  # of the next ticket
         self.fault = ""
 
     @property
@@ -121,7 +122,7 @@ class Capturer:
             series=self._numbers.series,
             seq=seq,
             part_id=part_id or str(seq),  # a part without a name of its own is counted
-            recipe=self._camera.recipe,
+            recipe=self.recipe,
             capture_ns=capture_ns,
             captured_at=captured_at,
             travel_ms=self._camera.travel_ms,

@@ -13,10 +13,10 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from services.link.handshake import Handshake, Order, Refusal
-from shared.messages import Alarms, Heartbeat, Result, Signal
+from shared.messages import Alarms, Heartbeat, PartNews
 from shared.points import Values
 
-News: TypeAlias = Result | Signal | Alarms
+News: TypeAlias = PartNews | Alarms
 NEWS_KEPT = 64  # for an adapter that is behind; beyond that the oldest are dropped and counted
 
 
@@ -81,6 +81,7 @@ class Desk:
         self._revision = 0
         self._changed = asyncio.Event()
         self._listeners: list[Outgoing] = []
+        self._gone = {"outdated": 0, "dropped": 0}  # of listeners that have left
         self.peers = Peers()
         self._values: Values = handshake.values(clock())
 
@@ -128,9 +129,17 @@ class Desk:
         self._listeners.append(outgoing)
         return outgoing
 
+    def counters(self) -> dict[str, int]:
+        """For the pulse: what the points count, and news that nobody was told."""
+        told = {"outdated": sum(one.outdated for one in self._listeners)}
+        told["dropped"] = sum(one.dropped for one in self._listeners)
+        return self._handshake.counters | {name: count + self._gone[name] for name, count in told.items()}
+
     def leave(self, outgoing: Outgoing) -> None:
         """The connection is over."""
         self._listeners.remove(outgoing)
+        self._gone["outdated"] += outgoing.outdated
+        self._gone["dropped"] += outgoing.dropped
 
     def peer_away(self, peer: str) -> None:
         """Its connection ended: its half-done handshakes are taken back."""
@@ -139,7 +148,7 @@ class Desk:
 
     # -- for the line's side ---------------------------------------------------------------------------------------
 
-    def hear(self, message: Result | Signal | Heartbeat | Alarms) -> None:
+    def hear(self, message: PartNews | Heartbeat | Alarms) -> None:
         """Something came from the line."""
         self._handshake.hear(message, self._clock())
         self.turn()
@@ -162,5 +171,3 @@ class Desk:
     def next_due_ns(self) -> int:
         """When `turn` has something to do by itself."""
         return self._handshake.next_due_ns(self._clock())
-
-

@@ -1,0 +1,498 @@
+"""The handshake with a line's controller: messages, writes and the time in -> point values and orders out.
+
+Pure: no socket, clock or thread. The signals behave as on a Cognex In-Sight: a request rises, its acknowledgement
+rises, the request falls, the acknowledgement falls. Whatever is not known to be good is shown as not good.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from shared.messages import (
+    Action,
+    Alarms,
+    AlarmState,
+    BeltState,
+    EncoderCount,
+    Heartbeat,
+    Outcome,
+    PartNews,
+    Priority,
+    Reason,
+    Result,
+    Signal,
+)
+from shared.points import (
+    COMMANDS,
+    COMMANDS_BY_NAME,
+    FAULT_CODES,
+    PROTOCOL_VERSION,
+    RESULT_CODES,
+    STATUS,
+    TEXT_BYTES,
+    Fault,
+    Kind,
+    Value,
+    Values,
+    empty,
+    fits,
+)
+
+SILENT_NS = 800_000_000  # the ledger's heartbeat comes twice a second; ours must stand still within a second
+ALARMS_SILENT_NS = 2_000_000_000
+BEAT_NS = 1_000_000_000
+BLINK_NS = 500_000_000
+LATE_IN_A_ROW = 3
+REMEMBERED_PARTS = 1000  # results and signals told lately: the second message of a part makes no second result
+TRIGGER_TIMEOUT_NS = 5_000_000_000  # Busy ends then, whatever became of the part
+NOT_NORMAL = {AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED}
+NO_SCORE, NO_LATENCY, NO_MARGIN = 0xFFFF, 0xFFFF, -0x8000
+LONG = 1 << 32
+SEVERITY = {Outcome.OK: 0, Outcome.UNKNOWN: 1, Outcome.NG: 2}
+
+
+class TakePicture(Struct, frozen=True):
+    """A part is in view. `Handshake.picture_taken` brings the answer."""
+
+    part_id: str
+
+
+class ChangeJob(Struct, frozen=True):
+    """Inspect with this recipe from the next part on. `Handshake.job_changed` brings the answer."""
+
+    recipe: str
+    by: str
+
+
+class AcknowledgeAlarms(Struct, frozen=True):
+    """All of them."""
+
+    by: str
+
+
+class SilenceHorn(Struct, frozen=True):
+    """Until the next new alarm."""
+
+    by: str
+
+
+class ResetAlarms(Struct, frozen=True):
+    """The latched ones."""
+
+    by: str
+
+
+Order: TypeAlias = TakePicture | ChangeJob | AcknowledgeAlarms | SilenceHorn | ResetAlarms | EncoderCount | BeltState
+
+
+class Refusal(Struct, frozen=True):
+    """A write that changed nothing, and why."""
+
+    fault: Fault
+    words: str
+
+
+class Rules(Struct, frozen=True):
+    """How one link is set up."""
+
+    cameras: tuple[str, ...]  # whose parts it tells; all of the line's when the settings name none
+    jobs: Mapping[int, str] = {}  # number -> recipe
+    acknowledged: bool = True  # a result stays until ResultAck
+    queue: int = 8
+    keep_ns: int = 5_000_000_000
+
+
+class Handshake:
+    """All points of one link."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._commands: dict[str, Value] = empty(COMMANDS)
+        self._owner = ""  # the controller that wrote last: a second one may read, not write
+        self._orders: list[Order] = []
+        self._heartbeat: Heartbeat | None = None
+        self._beat, self._beat_due_ns = False, 0
+        self._alarms: tuple[Alarms, int] | None = None
+        self._results: deque[PartNews] = deque()
+        self._shown: PartNews | None = None  # the one that ResultValid is about
+        self._told: dict[str, Outcome] = {}
+        self._window: tuple[PartNews, int] | None = None  # and when it closes
+        self._taking: TakePicture | None = None  # ordered, not answered yet
+        self._open: list[tuple[tuple[str, ...], int]] = []  # tickets of triggered parts without a result; until when
+        self._last_part_id = ""
+        self._job = 0
+        self._changing: ChangeJob | None = None
+        self._fault = Fault.NONE
+        self._trigger_ack = self._job_ack = False
+        self._missed = self._overrun = self._stop = False
+        self._late_in_a_row = 0
+        self._counters = dict.fromkeys(
+            (
+                "ResultNumber",
+                "PartsPassed",
+                "PartsRejected",
+                "PartsUnknown",
+                "PartsLate",
+                "TriggersTaken",
+                "TriggersMissed",
+                "ResultsLost",
+                "WritesRefused",
+            ),
+            0,
+        )
+        self._outdated = 0  # signals that came when their window was over
+
+    # -- from the line ---------------------------------------------------------------------------------------------
+
+    def hear(self, message: PartNews | Heartbeat | Alarms, now_ns: int) -> None:
+        """A message of the ledger or of the alarms; its times are on the clock of ``now_ns``."""
+        if isinstance(message, Heartbeat):
+            self._heartbeat = message
+        elif isinstance(message, Alarms):
+            self._alarms = (message, now_ns)
+        elif self._concerns(message):
+            if isinstance(message, Signal):
+                self._pass_ejector(message, now_ns)
+            self._queue_result(message, now_ns)
+
+    def _concerns(self, message: PartNews) -> bool:
+        cameras = message.cameras or (message.camera,)
+        return any(camera in self._rules.cameras for camera in cameras)
+
+    def _pass_ejector(self, signal: PartNews, now_ns: int) -> None:
+        """The window of this part is open. One of the part before is over: its part has passed."""
+        self._count_part(signal)
+        closes_ns = signal.deadline_ns + round(signal.pulse_ms * 1e6)
+        if signal.action is Action.STOP:
+            self._stop = True
+        if now_ns > closes_ns:
+            self._outdated += 1
+            return
+        self._window = (signal, closes_ns)
+
+    def _count_part(self, signal: PartNews) -> None:
+        self._count("PartsPassed" if signal.action is Action.ACCEPT else "PartsRejected")
+        late = signal.outcome is Outcome.UNKNOWN and signal.reason is Reason.LATE
+        if signal.outcome is Outcome.UNKNOWN:
+            self._count("PartsUnknown")
+        if late:
+            self._count("PartsLate")
+        self._late_in_a_row = self._late_in_a_row + 1 if late else 0
+        if self._late_in_a_row >= LATE_IN_A_ROW:
+            self._blame(Fault.LATE_RESULTS)
+
+    def _queue_result(self, message: PartNews, now_ns: int) -> None:
+        """One result for each part, and one more when it turns out worse."""
+        self._open = [part for part in self._open if message.ticket_id not in part[0]]
+        told = self._told.get(message.ticket_id)
+        if told is not None and SEVERITY[message.outcome] <= SEVERITY[told]:
+            return
+        self._told[message.ticket_id] = message.outcome
+        if len(self._told) > REMEMBERED_PARTS:
+            del self._told[next(iter(self._told))]
+        self._results.append(message)
+        self._drop_old_results(now_ns)
+        if not self._rules.acknowledged:
+            while len(self._results) > 1:
+                self._results.popleft()
+        while len(self._results) > self._rules.queue:
+            self._lose(self._results[1])  # not the one that is shown: it may be read right now
+
+    def _drop_old_results(self, now_ns: int) -> None:
+        for result in list(self._results):
+            if now_ns > result.deadline_ns + self._rules.keep_ns:
+                self._lose(result)
+
+    def _lose(self, result: PartNews) -> None:
+        self._results.remove(result)
+        if result is self._shown:
+            self._shown = None
+        if self._rules.acknowledged:
+            self._count("ResultsLost")
+            self._overrun = True
+
+    def keep_until_ns(self, news: PartNews | Alarms) -> int | None:
+        """Until when a piece of news may be told: of a result a while after its part has passed, of a signal while its
+        window is open; alarms always."""
+        if isinstance(news, Alarms):
+            return None
+        if isinstance(news, Result):
+            return news.deadline_ns + self._rules.keep_ns
+        return news.deadline_ns + max(round(news.pulse_ms * 1e6), self._rules.keep_ns)
+
+    # -- from the controller ---------------------------------------------------------------------------------------
+
+    def write(self, values: Values, peer: str, now_ns: int) -> Refusal | None:
+        """All of the values, or none with the reason."""
+        refusal = self._check(values, peer)
+        if refusal is not None:
+            self.refuse(now_ns)
+            return refusal
+        self._owner = peer
+        before = dict(self._commands)
+        self._commands |= values
+        for name in values:
+            if COMMANDS_BY_NAME[name].kind is Kind.BIT and self._commands[name] != before[name]:
+                self._edge(name, bool(self._commands[name]), now_ns)
+        if "EncoderCount" in values:
+            self._orders.append(EncoderCount(int(values["EncoderCount"]), now_ns))
+        return None
+
+    def _check(self, values: Values, peer: str) -> Refusal | None:
+        for name, value in values.items():
+            point = COMMANDS_BY_NAME.get(name)
+            if point is None:
+                return Refusal(Fault.OUT_OF_RANGE, f"{name}: there is no such command")
+            if not fits(point, value):
+                return Refusal(Fault.OUT_OF_RANGE, f"{name}: {str(value)[:40]!r} is no {point.kind.value}")
+        if self._owner not in ("", peer):
+            return Refusal(Fault.NOT_IN_CONTROL, f"{self._owner} is in control")
+        return None
+
+    def order(self, order: Order, now_ns: int) -> None:
+        """An order that came as a message, not as points."""
+        if isinstance(order, TakePicture):
+            self._take_picture(order.part_id, now_ns)
+        else:
+            self._orders.append(order)
+
+    def refuse(self, now_ns: int) -> None:
+        """Count a command that was not carried out."""
+        self._count("WritesRefused")
+
+    def peer_away(self, peer: str, now_ns: int) -> None:
+        """The controller in control is gone: its commands rest, the next one may take over."""
+        if peer != self._owner:
+            return
+        self._owner = ""
+        for name, value in self._commands.items():
+            if value is True and name != "LineStopped":
+                self._commands[name] = False
+                self._edge(name, False, now_ns)
+
+    def _edge(self, name: str, risen: bool, now_ns: int) -> None:
+        if name == "Trigger":
+            self._trigger_edge(risen, now_ns)
+        elif name == "ResultAck":
+            self._result_edge(risen)
+        elif name == "JobChange":
+            self._job_edge(risen)
+        elif name == "LineStopped":
+            self._orders.append(BeltState(risen, self._owner))
+        elif risen:
+            self._pushbutton(name)
+
+    def _pushbutton(self, name: str) -> None:
+        if name == "Reset":
+            self._fault = Fault.NONE
+            self._missed = self._overrun = self._stop = False
+            self._late_in_a_row = 0
+            self._orders.append(ResetAlarms(self._owner))
+        elif name == "SilenceHorn":
+            self._orders.append(SilenceHorn(self._owner))
+        elif name == "AcknowledgeAlarms":
+            self._orders.append(AcknowledgeAlarms(self._owner))
+
+    def _trigger_edge(self, risen: bool, now_ns: int) -> None:
+        if not risen:
+            self._trigger_ack = False
+            return
+        self._take_picture(str(self._commands["TriggerPartId"]), now_ns)
+
+    def _take_picture(self, part_id: str, now_ns: int) -> None:
+        if not self._is_ready(now_ns) or self._taking is not None:
+            self._miss(Fault.NONE)
+        elif part_id and part_id == self._last_part_id:
+            self._miss(Fault.TRIGGER_REPLAYED)
+        else:
+            self._taking = TakePicture(part_id)
+            self._orders.append(self._taking)
+
+    def _miss(self, fault: Fault) -> None:
+        self._missed = True
+        self._count("TriggersMissed")
+        self._blame(fault)
+
+    def picture_taken(self, ticket_ids: tuple[str, ...], now_ns: int) -> None:
+        """The answer to `TakePicture`: the tickets of the part, one of each camera; empty: refused, or no answer."""
+        taking, self._taking = self._taking, None
+        if taking is None:
+            return
+        if not ticket_ids:
+            self._miss(Fault.TRIGGER_REFUSED)
+            return
+        self._missed = False
+        self._last_part_id = taking.part_id
+        self._count("TriggersTaken")
+        self._trigger_ack = bool(self._commands["Trigger"])
+        if not any(ticket in self._told for ticket in ticket_ids):
+            self._open.append((ticket_ids, now_ns + TRIGGER_TIMEOUT_NS))
+
+    def _result_edge(self, risen: bool) -> None:
+        if risen and self._shown is not None:
+            self._results.remove(self._shown)
+            self._shown = None
+
+    def _job_edge(self, risen: bool) -> None:
+        if not risen:
+            self._job_ack = False
+            return
+        recipe = self._rules.jobs.get(int(self._commands["NewJobId"]))
+        if recipe is None:
+            self._count("WritesRefused")
+            self._blame(Fault.UNKNOWN_JOB)
+        elif self._changing is None:
+            self._changing = ChangeJob(recipe, self._owner)
+            self._orders.append(self._changing)
+
+    def job_changed(self, error: str) -> None:
+        """The answer to `ChangeJob`; empty: every camera has it."""
+        changing, self._changing = self._changing, None
+        if error:
+            self._blame(Fault.JOB_REFUSED)
+        elif changing is not None:
+            self._job_ack = bool(self._commands["JobChange"])
+
+    def active_recipes(self, recipes: frozenset[str]) -> None:
+        """What the cameras inspect with, as their pulses say."""
+        jobs = [number for number, recipe in self._rules.jobs.items() if frozenset({recipe}) == recipes]
+        self._job = jobs[0] if jobs else 0
+
+    def take_orders(self) -> list[Order]:
+        """What is to be carried out now."""
+        orders, self._orders = self._orders, []
+        return orders
+
+    # -- the time --------------------------------------------------------------------------------------------------
+
+    def turn(self, now_ns: int) -> None:
+        """Let time pass."""
+        if self._is_online(now_ns) and now_ns >= self._beat_due_ns:
+            self._beat, self._beat_due_ns = not self._beat, now_ns + BEAT_NS
+        if self._window is not None and now_ns > self._window[1]:
+            self._window = None
+        self._drop_old_results(now_ns)
+        self._open = [part for part in self._open if part[1] > now_ns]
+        if self._shown is None and self._results and not self._commands["ResultAck"]:
+            self._shown = self._results[0]
+            self._count("ResultNumber")
+
+    def next_due_ns(self, now_ns: int) -> int:
+        """When something changes by itself."""
+        due = [now_ns + BLINK_NS]
+        if self._heartbeat is not None:
+            due += [self._beat_due_ns, self._heartbeat.sent_ns + SILENT_NS + 1]
+        if self._window is not None:
+            due.append(self._window[1] + 1)
+        return min(one for one in due if one > now_ns)
+
+    def _is_online(self, now_ns: int) -> bool:
+        return self._heartbeat is not None and now_ns - self._heartbeat.sent_ns <= SILENT_NS
+
+    def _is_ready(self, now_ns: int) -> bool:
+        return self._is_online(now_ns) and self._heartbeat is not None and self._heartbeat.ready
+
+    def _blame(self, fault: Fault) -> None:
+        """The first fault stays until Reset: it is what the controller must know."""
+        if self._fault is Fault.NONE:
+            self._fault = fault
+
+    def _count(self, name: str) -> None:
+        self._counters[name] = (self._counters[name] + 1) % LONG
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Of parts, triggers, results and refused writes; and of windows that were over when their signal came."""
+        return self._counters | {"WindowsMissed": self._outdated}
+
+    # -- to the controller -----------------------------------------------------------------------------------------
+
+    def values(self, now_ns: int) -> Values:
+        """Every point, status and command."""
+        status = empty(STATUS) | self._counters
+        status |= self._health(now_ns) | self._handshakes() | self._ejector() | self._alarm_points(now_ns)
+        if self._shown is not None:
+            status |= result_points(self._shown)
+        return status | self._commands
+
+    def _health(self, now_ns: int) -> dict[str, Value]:
+        ready = self._is_ready(now_ns)
+        return {
+            "Heartbeat": self._beat,
+            "Online": self._is_online(now_ns),
+            "Ready": ready and self._taking is None,
+            "SystemHealth": ready and self._fault is Fault.NONE,
+            "Fault": self._fault is not Fault.NONE,
+            "FaultCode": FAULT_CODES[self._fault][0],
+            "ProtocolVersion": PROTOCOL_VERSION,
+            "JobId": self._job,
+        }
+
+    def _handshakes(self) -> dict[str, Value]:
+        return {
+            "TriggerAck": self._trigger_ack,
+            "Busy": bool(self._open) or self._taking is not None,
+            "MissedTrigger": self._missed,
+            "ResultOverrun": self._overrun,
+            "JobChangeAck": self._job_ack,
+            "ResultsQueued": len(self._results),
+            "StopLine": self._stop,
+        }
+
+    def _ejector(self) -> dict[str, Value]:
+        if self._window is None:
+            return {}
+        signal = self._window[0]
+        return {
+            "Accept": signal.action is Action.ACCEPT,
+            "Reject": signal.action is not Action.ACCEPT,
+            "EjectorPartNumber": signal.seq % LONG,
+        }
+
+    def _alarm_points(self, now_ns: int) -> dict[str, Value]:
+        """Lamps as on a machine. When nobody watches the alarms any more, that is one of high priority."""
+        watched = self._alarms is not None and now_ns - self._alarms[1] <= ALARMS_SILENT_NS
+        alarms = self._alarms[0].alarms if watched and self._alarms else ()
+        active = {alarm.priority for alarm in alarms if alarm.active and alarm.state in NOT_NORMAL}
+        unseen = {alarm.priority for alarm in alarms if alarm.state is AlarmState.UNACKNOWLEDGED}
+        if not watched:
+            active.add(Priority.HIGH)
+        blink = now_ns // BLINK_NS % 2 == 0
+        lesser = {Priority.MEDIUM, Priority.LOW}
+        return {
+            "AlarmHigh": Priority.HIGH in active,
+            "AlarmMedium": Priority.MEDIUM in active,
+            "AlarmLow": Priority.LOW in active,
+            "StackRed": Priority.HIGH in active and (blink or Priority.HIGH not in unseen),
+            "StackAmber": bool(lesser & active) and (blink or not lesser & unseen),
+            "StackGreen": self._is_ready(now_ns) and Priority.HIGH not in active,
+            "Horn": bool(watched and self._alarms and self._alarms[0].horn),
+        }
+
+
+def result_points(result: PartNews) -> dict[str, Value]:
+    """One result as the controller reads it."""
+    return {
+        "ResultValid": True,
+        "Pass": result.action is Action.ACCEPT,
+        "PartNumber": result.seq % LONG,
+        "PartId": text(result.part_id),
+        "ResultCode": RESULT_CODES[result.reason][0],
+        "Score": NO_SCORE if result.score is None else round(10_000 * min(max(result.score, 0.0), 1.0)),
+        "DefectCount": min(result.defects, 0xFFFF),
+        "LatencyMs": NO_LATENCY if result.latency_ms is None else _within(result.latency_ms, 0, NO_LATENCY - 1),
+        "MarginMs": NO_MARGIN if result.margin_ms is None else _within(result.margin_ms, NO_MARGIN + 1, 0x7FFF),
+    }
+
+
+def text(words: str) -> str:
+    """As much of it as a TEXT point holds."""
+    return words.replace("\0", "").encode()[:TEXT_BYTES].decode(errors="ignore")
+
+
+def _within(value: float, low: int, high: int) -> int:
+    return min(max(round(value), low), high)
