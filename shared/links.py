@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from shared.points import COMMANDS_BY_NAME, STATUS_BY_NAME, Kind
+from shared.points import COMMANDS_BY_NAME, REGISTERS, STATUS_BY_NAME, Kind, Point
 from shared.section import Section
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+MOST_ADDRESSES = 65536
 Address = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -22,6 +24,16 @@ class ModbusServerSettings(Section):
     allow: tuple[str, ...] = Field((), description="addresses or networks that may connect; none: all that reach it")
     silent_ms: float = Field(2000, gt=0, description="a controller that asks nothing for so long counts as away")
 
+    @field_validator("allow")
+    @classmethod
+    def _are_networks(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        for one in allow:
+            try:
+                ip_network(one, strict=False)
+            except ValueError:
+                raise ValueError(f"{one!r} is no address and no network such as 192.168.0.0/24") from None
+        return allow
+
 
 class ModbusClientSettings(Section):
     """Sightline writes to a remote coupler, whose own watchdog must be set: about twice `period_ms`."""
@@ -30,7 +42,9 @@ class ModbusClientSettings(Section):
     port: Port = 502
     device_id: int = Field(1, ge=0, le=255, description="unit identifier")
     period_ms: float = Field(50, ge=5, le=1000, description="all outputs are written again so often")
-    timeout_ms: float = Field(300, gt=0, description="for one answer; then the connection is made anew")
+    timeout_ms: float = Field(
+        300, gt=0, description="for one answer, less than from part to part; then the connection is made anew"
+    )
     coils: dict[str, Address] = Field({}, description="status point (a bit) -> coil of the coupler")
     registers: dict[str, Address] = Field({}, description="status point (a number or text) -> holding register")
     inputs: dict[str, Address] = Field({}, description="command point (a bit) -> discrete input of the coupler")
@@ -49,7 +63,19 @@ class ModbusClientSettings(Section):
             for name in chosen:
                 if name not in fitting:
                     raise ValueError(f"{key}.{name}: there is no such point here; known are {', '.join(fitting)}")
+            _check_places(key, chosen, points)
         return self
+
+
+def _check_places(key: str, chosen: dict[str, int], points: dict[str, Point]) -> None:
+    """No two points on one address, and none beyond the last."""
+    next_free, before = 0, ""
+    for name, address in sorted(chosen.items(), key=lambda one: one[1]):
+        if address < next_free:
+            raise ValueError(f"{key}.{name}: {address} belongs to {before} already")
+        next_free, before = address + REGISTERS.get(points[name].kind, 1), name
+    if next_free > MOST_ADDRESSES:
+        raise ValueError(f"{key}.{before}: its last register would be {next_free - 1}, beyond 65535")
 
 
 class OpcUaSettings(Section):

@@ -126,7 +126,10 @@ class Fault(StrEnum):
 FAULT_CODES: dict[Fault, tuple[int, str]] = {
     Fault.NONE: (0, "no fault"),
     Fault.TRIGGER_REFUSED: (1, "the camera's process did not take the trigger, or did not answer"),
-    Fault.TRIGGER_REPLAYED: (2, "the part id is that of the trigger before"),
+    Fault.TRIGGER_REPLAYED: (
+        2,
+        "the part id is that of the trigger before, or Trigger stood at 1 when the controller came",
+    ),
     Fault.UNKNOWN_JOB: (3, "no recipe has the number NewJobId"),
     Fault.JOB_REFUSED: (4, "a camera's process did not take the recipe, or did not answer"),
     Fault.OUT_OF_RANGE: (5, "a value that its point cannot hold"),

@@ -33,7 +33,7 @@ class Link:
         self._handshake = Handshake(rules_of(settings, owner))
         self._desk = Desk(self._handshake, self._begin, time.monotonic_ns)
         self._hands = Hands(bus, settings, owner)
-        self._ear = Ear(bus, settings, owner, self._on_heard, self._on_recipes, self._facts)
+        self._ear = Ear(bus, settings, owner, self._on_heard, self._on_recipe, self._facts)
         self._orders: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
 
@@ -74,9 +74,9 @@ class Link:
         self._desk.hear(message)
         self._woken.set()
 
-    def _on_recipes(self, recipes: frozenset[str]) -> None:
+    def _on_recipe(self, camera: str, recipe: str) -> None:
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._handshake.active_recipes, recipes)
+            self._loop.call_soon_threadsafe(self._handshake.active_recipe, camera, recipe)
 
     def _begin(self, order: Order) -> None:
         task = self._loop.create_task(self._carry_out(order))

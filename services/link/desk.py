@@ -41,19 +41,18 @@ class Peers(Struct):
 class Outgoing:
     """What happened since the last look, oldest first; what is outdated by then is left out and counted."""
 
-    def __init__(self, keep_ns: Callable[[News], int | None], clock: Callable[[], int]) -> None:
-        """``keep_ns``: until when a piece of news may be told, on the clock of ``clock``; None: always."""
-        self._keep_ns, self._clock = keep_ns, clock
-        self._waiting: deque[News] = deque()
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._waiting: deque[tuple[News, int | None]] = deque()
         self._come = asyncio.Event()
         self.outdated = 0
         self.dropped = 0
 
-    def put(self, news: News) -> None:
-        """One more; never waits."""
+    def put(self, news: News, until_ns: int | None) -> None:
+        """One more, which may be told until then on this clock (None: always); never waits."""
         if isinstance(news, Alarms):  # each tells the whole state: an older one says nothing more
-            self._waiting = deque(one for one in self._waiting if not isinstance(one, Alarms))
-        self._waiting.append(news)
+            self._waiting = deque(one for one in self._waiting if not isinstance(one[0], Alarms))
+        self._waiting.append((news, until_ns))
         while len(self._waiting) > NEWS_KEPT:
             self._waiting.popleft()
             self.dropped += 1
@@ -63,8 +62,7 @@ class Outgoing:
         """The next one that is not outdated."""
         while True:
             while self._waiting:
-                news = self._waiting.popleft()
-                until_ns = self._keep_ns(news)
+                news, until_ns = self._waiting.popleft()
                 if until_ns is None or self._clock() <= until_ns:
                     return news
                 self.outdated += 1
@@ -104,12 +102,13 @@ class Desk:
             await self._changed.wait()
         return self._revision
 
-    def write(self, values: Values, peer: str) -> Refusal | None:
+    def write(self, values: Values, peer: str, image: bool = False) -> Refusal | None:
         """What a controller writes to command points, all of it at once or, with the reason, nothing.
 
-        ``peer``: who, for the audit and for telling two controllers apart.
+        ``peer``: who, for the audit and for telling two controllers apart. ``image``: all bits as they stand, not one
+        that was just changed.
         """
-        refusal = self._handshake.write(values, peer, self._clock())
+        refusal = self._handshake.write(values, peer, self._clock(), image)
         self.turn()
         return refusal
 
@@ -120,12 +119,12 @@ class Desk:
 
     def refuse(self) -> None:
         """Count what an adapter refused itself: malformed, not allowed, no such point."""
-        self._handshake.refuse(self._clock())
+        self._handshake.refuse()
         self.turn()
 
     def listen(self) -> Outgoing:
         """News from now on. One for each connection: what came before it is nobody's business."""
-        outgoing = Outgoing(self._handshake.keep_until_ns, self._clock)
+        outgoing = Outgoing(self._clock)
         self._listeners.append(outgoing)
         return outgoing
 
@@ -153,8 +152,9 @@ class Desk:
         self._handshake.hear(message, self._clock())
         self.turn()
         if not isinstance(message, Heartbeat):
+            until_ns = self._handshake.keep_until_ns(message, self._clock())
             for outgoing in self._listeners:
-                outgoing.put(message)
+                outgoing.put(message, until_ns)
 
     def turn(self) -> None:
         """Let time pass: windows close, the heartbeat changes; then show what changed and carry out what was asked."""

@@ -70,12 +70,12 @@ class Ear(threading.Thread):
         settings: LineSettings,
         owner: str,
         hear: Callable[[Heard], None],
-        recipes: Callable[[frozenset[str]], None],
+        recipe: Callable[[str, str], None],
         facts: Callable[[], Facts],
     ) -> None:
-        """``hear`` and ``recipes`` are called on this thread; ``facts`` too."""
+        """``hear``, ``recipe`` (of a camera's process) and ``facts`` are called on this thread."""
         super().__init__(name="ear", daemon=True)
-        self._bus, self._hear, self._recipes, self._facts = bus, hear, recipes, facts
+        self._bus, self._hear, self._recipe, self._facts = bus, hear, recipe, facts
         link = settings.links[owner.removeprefix("link-")]
         self._cameras = {f"capture-{camera}" for camera in link.cameras or settings.cameras}
         self._signals = bus.subscriber("signals", settings.owners_of("signals"), ["signal", "result", "heartbeat"])
@@ -119,7 +119,7 @@ class Ear(threading.Thread):
         recipe = pulse.detail.get("recipe", "")
         if self._active.get(pulse.service) != recipe:
             self._active[pulse.service] = recipe
-            self._recipes(frozenset(self._active.values()))
+            self._recipe(pulse.service, recipe)
 
     def _report(self, now_ns: int) -> None:
         facts, heart = self._facts(), self._heart
