@@ -33,6 +33,7 @@ IN_FLIGHT = 8  # unanswered at a time; some brokers take no more than ten
 MAX_PACKET_BYTES = 1 << 16  # of what the broker may send us
 CONNECT_S = 3.0  # for TCP, and again for TLS
 GOODBYE_S = 0.5
+CONNECTING = "connecting"  # the thread's name
 LOOK_S = 0.25  # at the keep-alive and the oldest unanswered packet
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: what the kernel has not sent yet is thrown away
 
@@ -98,10 +99,7 @@ class Broker:
         if self._settings.tls:
             self._client.tls_set_context(tls_context(self._settings.ca_file))
         self._fresh_s = time.monotonic()
-        try:
-            await self._reach()
-        except (OSError, UnicodeError) as error:
-            raise PeerLostError(f"{self.address}: {trouble(error)}") from None
+        await self._reach()
         self._join_loop()
         await asyncio.wait(
             {self._welcome, self._end}, timeout=self._settings.keep_alive_s, return_when=asyncio.FIRST_COMPLETED
@@ -113,29 +111,28 @@ class Broker:
 
     async def _reach(self) -> None:
         """TCP, TLS and the first packet, on a thread that nobody waits for: a black hole holds it for seconds."""
-        reached: asyncio.Future[None] = self._loop.create_future()
+        reached: asyncio.Future[str] = self._loop.create_future()
 
-        def settle(error: Exception | None) -> None:
+        def settle(words: str) -> None:
             if reached.cancelled():
                 self._client.disconnect()
-            elif error is not None:
-                reached.set_exception(error)
             else:
-                reached.set_result(None)
+                reached.set_result(words)
 
         def reach() -> None:
-            outcome = None
+            words = ""
             properties = _properties(PacketTypes.CONNECT, MaximumPacketSize=MAX_PACKET_BYTES, SessionExpiryInterval=0)
             host, port, keep_alive_s = self._settings.host, self._settings.port, self._settings.keep_alive_s
             try:
                 self._client.connect(host, port, keep_alive_s, clean_start=True, properties=properties)
             except (OSError, UnicodeError) as error:
-                outcome = error
+                words = trouble(error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
-                self._loop.call_soon_threadsafe(settle, outcome)
+                self._loop.call_soon_threadsafe(settle, words)
 
-        threading.Thread(target=reach, daemon=True).start()
-        await reached
+        threading.Thread(target=reach, name=CONNECTING, daemon=True).start()
+        if words := await reached:
+            raise PeerLostError(f"{self.address}: {words}")
 
     def _join_loop(self) -> None:
         """From here on the event loop reads and writes, as paho's documentation of its hooks says."""

@@ -150,7 +150,7 @@ class MqttAdapter:
         """To the command's own topic when the request's is not for everybody to write to."""
         wished = getattr(request.properties, "ResponseTopic", "")
         own = f"{self._base}/command/{name}/reply"
-        topic = wished if may_answer(wished, self._base) else own
+        topic = wished if may_answer(wished, self._settings.prefix) else own
         await self._broker.ready()
         self._broker.publish(
             topic,
@@ -184,6 +184,6 @@ def reply(refusal: Refusal | None) -> bytes:
     return msgspec.json.encode({"error": "" if refusal is None else refusal.words, "code": FAULT_CODES[fault][0]})
 
 
-def may_answer(topic: str, base: str) -> bool:
+def may_answer(topic: str, prefix: str) -> bool:
     """Nobody makes us say what is ours to say, or tell another machine what to do in our name."""
-    return bool(topic) and not set("+#\0") & set(topic) and not topic.startswith(("$", "spBv1.0/", f"{base}/"))
+    return bool(topic) and not set("+#\0") & set(topic) and not topic.startswith(("$", "spBv1.0/", f"{prefix}/"))
