@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -97,21 +98,42 @@ class MqttSettings(Section):
     username: str | None = None
     password: SecretStr | None = None
     tls: bool = Field(False, description="encrypted; the broker's certificate is checked")
-    ca_file: Path | None = Field(None, description="who signs the broker's certificate; none: the system's")
-    prefix: str = Field("sightline", min_length=1, max_length=100, description="topics begin with <prefix>/<line>/")
-    keep_alive_s: int = Field(5, ge=1, le=60, description="after half as long again the broker publishes the last will")
-    sparkplug_group: str | None = Field(None, min_length=1, description="a Sparkplug B group id: publish there, too")
+    ca_file: Path | None = Field(None, description="`tls`: who signs the broker's certificate; none: the system's")
+    prefix: str = Field(
+        "sightline", pattern=r"^[^+#$\x00][^+#\x00]*$", max_length=100, description="topics begin with <prefix>/<line>/"
+    )
+    keep_alive_s: int = Field(
+        5, ge=1, le=60, description="a broker silent for so long is away; a link for half as long again: the last will"
+    )
+    sparkplug_group: str | None = Field(
+        None, pattern=r"^[^+#/\x00]+$", max_length=100, description="a Sparkplug B group id: publish there, too"
+    )
     commands: bool = Field(False, description="take commands from <prefix>/<line>/command/…")
+
+    @model_validator(mode="after")
+    def _ca_file_needs_tls(self) -> MqttSettings:
+        if self.ca_file is not None and not self.tls:
+            raise ValueError("ca_file: without `tls: true` no certificate is asked for")
+        return self
 
 
 class WebhookSettings(Section):
     """Somebody's HTTP server gets each part as JSON, signed with HMAC-SHA256."""
 
-    url: str = Field(pattern=r"^https?://", description="POST goes there")
-    secret: SecretStr = Field(description="key of the signature, in X-Sightline-Signature")
+    url: str = Field(description="http:// or https://: POST goes there")
+    ca_file: Path | None = Field(None, description="who signs the server's certificate; none: the system's")
+    secret: SecretStr = Field(min_length=1, description="key of the signature, in X-Sightline-Signature")
     parts: Literal["all", "not_ok"] = Field("not_ok", description="which parts are told")
     timeout_s: float = Field(5, gt=0, le=60, description="for one try")
     keep_s: float = Field(600, gt=0, description="a part is tried again for so long")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # .port raises, too
+            raise ValueError("must be http:// or https:// and a host")
+        return url
 
 
 class LinkSettings(Section):

@@ -12,9 +12,10 @@ import structlog
 
 from services.link.adapters import make_adapter
 from services.link.desk import Adapter, Desk, PeerLostError, Peers
-from services.link.handshake import ChangeJob, Handshake, Order, Rules, TakePicture
+from services.link.handshake import ChangeJob, Handshake, Order, Refusal, Rules, TakePicture
 from services.link.line_side import Ear, Facts, Hands, Heard
 from shared.life import Stop, service
+from shared.points import Fault
 from shared.settings import LineSettings
 from shared.wire import Bus
 
@@ -85,11 +86,14 @@ class Link:
 
     async def _carry_out(self, order: Order) -> None:
         answer = await self._hands.carry_out(order)
+        self._desk.finished(order, self._outcome(order, answer))
+
+    def _outcome(self, order: Order, answer: tuple[str, ...]) -> Refusal | None:
         if isinstance(order, TakePicture):
-            self._handshake.picture_taken(answer, time.monotonic_ns())
-        elif isinstance(order, ChangeJob):
-            self._handshake.job_changed(answer[0])
-        self._desk.turn()
+            return self._handshake.picture_taken(answer, time.monotonic_ns())
+        if isinstance(order, ChangeJob):
+            return self._handshake.job_changed(answer[0])
+        return Refusal(Fault.NOT_CARRIED_OUT, answer[0]) if answer[0] else None
 
     def _facts(self) -> Facts:
         return Facts(self._desk.peers, self._desk.counters() | {"belt_unsent": self._hands.unsent})

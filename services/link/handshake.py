@@ -67,6 +67,13 @@ class ChangeJob(Struct, frozen=True):
     by: str
 
 
+class SelectJob(Struct, frozen=True):
+    """Inspect with the recipe of this number: it is carried out as a `ChangeJob`."""
+
+    number: int
+    by: str
+
+
 class AcknowledgeAlarms(Struct, frozen=True):
     """All of them."""
 
@@ -80,12 +87,13 @@ class SilenceHorn(Struct, frozen=True):
 
 
 class ResetAlarms(Struct, frozen=True):
-    """The latched ones."""
+    """The latched ones. From a controller it clears what the point Reset clears, too."""
 
     by: str
 
 
 Order: TypeAlias = TakePicture | ChangeJob | AcknowledgeAlarms | SilenceHorn | ResetAlarms | EncoderCount | BeltState
+Asked: TypeAlias = Order | SelectJob
 
 
 class Refusal(Struct, frozen=True):
@@ -152,12 +160,13 @@ class Handshake:
             self._heartbeat = message
         elif isinstance(message, Alarms):
             self._alarms = (message, now_ns)
-        elif self._concerns(message):
+        elif self.concerns(message):
             if isinstance(message, Signal):
                 self._pass_ejector(message, now_ns)
             self._results.hear(message, now_ns)
 
-    def _concerns(self, message: PartNews) -> bool:
+    def concerns(self, message: PartNews) -> bool:
+        """Is it about a part of this link's cameras?"""
         cameras = message.cameras or (message.camera,)
         return any(camera in self._rules.cameras for camera in cameras)
 
@@ -186,14 +195,14 @@ class Handshake:
         if self._late_in_a_row >= LATE_IN_A_ROW:
             self._blame(Fault.LATE_RESULTS)
 
-    def keep_until_ns(self, news: PartNews | Alarms, now_ns: int) -> int | None:
-        """Until when a piece of news that came now may be told: of a part a while after it has passed; alarms always.
+    def keep_until_ns(self, news: PartNews | Alarms) -> int | None:
+        """Until when a piece of news may be told: of a part a while after it has passed; alarms always.
 
         A Signal tells how the part ended, too; as an order to an ejector it is over with its ``pulse_ms``.
         """
         if isinstance(news, Alarms):
             return None
-        passed_ns = min(news.deadline_ns, now_ns) if isinstance(news, Signal) else max(news.deadline_ns, now_ns)
+        passed_ns = news.deadline_ns if isinstance(news, Signal) else max(news.deadline_ns, news.signalled_ns)
         return passed_ns + max(round(news.pulse_ms * 1e6), self._rules.keep_ns)
 
     # -- from the controller ---------------------------------------------------------------------------------------
@@ -248,12 +257,16 @@ class Handshake:
             return Refusal(Fault.NOT_IN_CONTROL, f"{self._owner} is in control")
         return None
 
-    def order(self, order: Order, now_ns: int) -> None:
-        """An order that came as a message, not as points."""
-        if isinstance(order, TakePicture):
-            self._take_picture(order.part_id, now_ns)
-        else:
-            self._orders.append(order)
+    def order(self, asked: Asked, now_ns: int) -> Order | Refusal:
+        """An order that came as a message, not as points; -> what is carried out for it, or why nothing is."""
+        if isinstance(asked, TakePicture):
+            return self._take_picture(asked.part_id, now_ns)
+        if isinstance(asked, SelectJob):
+            return self._change_job(asked.number, asked.by)
+        if isinstance(asked, ResetAlarms):
+            self._clear()
+        self._orders.append(asked)
+        return asked
 
     def refuse(self) -> None:
         """Count a command that was not carried out."""
@@ -285,50 +298,54 @@ class Handshake:
 
     def _pushbutton(self, name: str) -> None:
         if name == "Reset":
-            self._fault = Fault.NONE
-            self._missed = self._stop = self._results.overrun = False
-            self._late_in_a_row = 0
+            self._clear()
             self._orders.append(ResetAlarms(self._owner))
         elif name == "SilenceHorn":
             self._orders.append(SilenceHorn(self._owner))
         elif name == "AcknowledgeAlarms":
             self._orders.append(AcknowledgeAlarms(self._owner))
 
-    def _trigger_edge(self, risen: bool, now_ns: int) -> None:
-        self._trigger_ack = False
-        self._trigger_waits = risen and self._take_picture(str(self._commands["TriggerPartId"]), now_ns)
+    def _clear(self) -> None:
+        self._fault = Fault.NONE
+        self._missed = self._stop = self._results.overrun = False
+        self._late_in_a_row = 0
 
-    def _take_picture(self, part_id: str, now_ns: int) -> bool:
-        """Was it ordered?"""
+    def _trigger_edge(self, risen: bool, now_ns: int) -> None:
+        self._trigger_ack = self._trigger_waits = False
+        if risen:
+            order = self._take_picture(str(self._commands["TriggerPartId"]), now_ns)
+            self._trigger_waits = isinstance(order, TakePicture)
+
+    def _take_picture(self, part_id: str, now_ns: int) -> TakePicture | Refusal:
         if not self._is_ready(now_ns) or self._taking is not None:
             self._miss(Fault.NONE)
-            return False
+            return Refusal(Fault.TRIGGER_REFUSED, "not ready: see the point Ready")
         if part_id and part_id == self._last_part_id:
-            self._miss(Fault.TRIGGER_REPLAYED)
-            return False
+            return self._miss(Fault.TRIGGER_REPLAYED)
         self._missed = False
         self._taking = TakePicture(part_id)
         self._orders.append(self._taking)
-        return True
+        return self._taking
 
-    def _miss(self, fault: Fault) -> None:
+    def _miss(self, fault: Fault) -> Refusal:
         self._missed = True
         self._count("TriggersMissed")
         self._blame(fault)
+        return Refusal(fault, FAULT_CODES[fault][1])
 
-    def picture_taken(self, ticket_ids: tuple[str, ...], now_ns: int) -> None:
+    def picture_taken(self, ticket_ids: tuple[str, ...], now_ns: int) -> Refusal | None:
         """The answer to `TakePicture`: the tickets of the part, one of each camera; empty: refused, or no answer."""
         taking, self._taking = self._taking, None
         if taking is None:
-            return
+            return None
         waits, self._trigger_waits = self._trigger_waits, False
         if not ticket_ids:
-            self._miss(Fault.TRIGGER_REFUSED)
-            return
+            return self._miss(Fault.TRIGGER_REFUSED)
         self._last_part_id = taking.part_id
         self._count("TriggersTaken")
         self._trigger_ack = waits
         self._open.append((ticket_ids, now_ns + TRIGGER_TIMEOUT_NS))
+        return None
 
     def _result_edge(self, risen: bool) -> None:
         if risen:
@@ -336,30 +353,35 @@ class Handshake:
 
     def _job_edge(self, risen: bool) -> None:
         self._job_ack = self._job_waits = False
-        if not risen:
-            return
-        recipe = self._rules.jobs.get(int(self._commands["NewJobId"]))
+        if risen:
+            order = self._change_job(int(self._commands["NewJobId"]), self._owner)
+            self._job_waits = isinstance(order, ChangeJob)
+
+    def _change_job(self, number: int, by: str) -> ChangeJob | Refusal:
+        recipe = self._rules.jobs.get(number)
         if recipe is None:
             self.refuse()
             self._blame(Fault.UNKNOWN_JOB)
-        elif self._changing is None:
-            self._changing, self._job_waits = ChangeJob(recipe, self._owner), True
-            self._orders.append(self._changing)
-        elif self._changing.recipe == recipe:
-            self._job_waits = True
-        else:
+            return Refusal(Fault.UNKNOWN_JOB, f"no recipe has the number {number}")
+        if self._changing is not None:
             self.refuse()
             self._blame(Fault.JOB_REFUSED)
+            return Refusal(Fault.JOB_REFUSED, f"the change to {self._changing.recipe} is not done yet")
+        self._changing = ChangeJob(recipe, by)
+        self._orders.append(self._changing)
+        return self._changing
 
-    def job_changed(self, error: str) -> None:
+    def job_changed(self, error: str) -> Refusal | None:
         """The answer to `ChangeJob`; empty: every camera has it."""
         changing, self._changing = self._changing, None
         waits, self._job_waits = self._job_waits, False
         if error:
             self._blame(Fault.JOB_REFUSED)
-        elif changing is not None:
+            return Refusal(Fault.JOB_REFUSED, error)
+        if changing is not None:
             self._job_ack = waits
             self._recipes = dict.fromkeys(self._recipes, changing.recipe)  # their pulses say so half a second later
+        return None
 
     def active_recipe(self, camera: str, recipe: str) -> None:
         """What a camera's process inspects with, whenever its pulse says something else than before."""
