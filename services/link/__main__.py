@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from services.link.adapters import make_adapter
-from services.link.desk import Adapter, Desk, PeerLostError, Peers
+from services.link.desk import Adapter, Desk, PeerLostError, Peers, heed_cancellation
 from services.link.handshake import ChangeJob, Handshake, Order, Refusal, Rules, TakePicture
 from services.link.line_side import Ear, Facts, Hands, Heard
 from shared.life import Stop, service
@@ -110,6 +110,7 @@ async def keep_serving(make: Callable[[], Adapter], desk: Desk) -> None:
             if str(error) != desk.peers.words:
                 log.warning("peer lost", error=str(error))
             desk.peers = Peers(0, str(error))
+        heed_cancellation()
         if time.monotonic() - began_s > STEADY_S:
             pause_s = SHORTEST_PAUSE_S
         await asyncio.sleep(pause_s)

@@ -45,6 +45,14 @@ async def together(*parts: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def heed_cancellation() -> None:
+    """For adapters whose library waits by `asyncio.wait_for`: in Python 3.11 a cancellation that comes together with an
+    answer is swallowed by it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Peers(Struct):
     """What an adapter tells of its peers, for the pulse."""
 

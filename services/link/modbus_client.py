@@ -19,7 +19,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
 
-from services.link.desk import Desk, PeerLostError, Peers
+from services.link.desk import Desk, PeerLostError, Peers, heed_cancellation
 from shared.links import ModbusClientSettings
 from shared.points import COMMANDS_BY_NAME, REGISTERS, STATUS, STATUS_BY_NAME, Kind, Point, Value, Values, empty
 from shared.registers import value_of, words_of
@@ -157,6 +157,7 @@ class ModbusClient:
             if is_due:
                 await self._read_inputs(coupler)
                 due_s = max(due_s + self._settings.period_ms / 1000, loop.time())
+            heed_cancellation()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due_s):
                     await self._desk.changed(revision)

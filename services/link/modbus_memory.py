@@ -60,10 +60,11 @@ class Memory:
             return known
         refused = self._desk.values["WritesRefused"]
         answer = self._respond(pdu, peer)
-        if answer.isError() and self._desk.values["WritesRefused"] == refused:  # the desk counts what it refuses itself
+        is_refusal = isinstance(answer, ExceptionResponse)
+        if is_refusal and self._desk.values["WritesRefused"] == refused:  # the desk counts what it refuses itself
             self._desk.refuse()
         packed = bytes([answer.function_code]) + answer.encode()
-        if pdu[0] in READS and not answer.isError():
+        if pdu[0] in READS and not is_refusal:
             if len(self._answers) >= ANSWERS_KEPT:
                 self._answers.clear()
             self._answers[pdu] = packed
