@@ -29,6 +29,8 @@ def trouble(error: Exception) -> str:
         first = first.__cause__
     if isinstance(first, ssl.SSLCertVerificationError):
         return f"its certificate is not right: {first.verify_message}"
+    if isinstance(first, TimeoutError):
+        return "does not answer"
     if isinstance(first, OSError) and not isinstance(first, ssl.SSLError | socket.gaierror) and first.errno:
         return os.strerror(first.errno)
     return getattr(first, "strerror", None) or str(error) or type(error).__name__
