@@ -114,7 +114,7 @@ async def test_a_link_that_was_frozen_carries_out_nothing_of_that_time(tmp_path:
                 link.send(signal.SIGCONT)
                 await until(lambda: heard.of(REPLY), 5, "an answer")
                 assert heard.last(REPLY)["code"] == FAULT_CODES[Fault.OUTDATED][0]
-                assert (await heard.ask(TRIGGER, b"{}", REPLY))["code"] == 0 and len(line.triggers) == 1
+                assert (await heard.ask_until_fast(TRIGGER, b"{}", REPLY))["code"] == 0 and len(line.triggers) == 1
                 assert not heard.of(f"{BASE}/signal")
 
 
