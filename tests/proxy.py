@@ -31,13 +31,16 @@ class Proxy:
         """What the two ends sent meanwhile passes now, unless its sender has given the connection up."""
         self._flows.set()
 
+    def cut(self) -> None:
+        """End every connection; new ones are taken."""
+        self._flows.set()
+        while self._open:
+            _end(self._open.pop())
+
     def close(self) -> None:
         """End everything."""
-        self._flows.set()
-        for one in (self._listener, *self._open):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        _end(self._listener)
+        self.cut()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -69,6 +72,12 @@ class Proxy:
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+
+def _end(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
 
 
 @contextmanager

@@ -65,7 +65,8 @@ class Link:
             left_s = max(self._desk.next_due_ns() - time.monotonic_ns(), 0) / 1e9
             self._woken.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), left_s)
+                async with asyncio.timeout(left_s):  # `wait_for` of 3.11 swallows a cancellation now and then
+                    await self._woken.wait()
 
     def _on_heard(self, message: Heard) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more

@@ -26,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from services.link.desk import PeerLostError
+from services.link.mqtt_commands import LATE_S
 from services.link.tls import tls_context, trouble
 from shared.links import MqttSettings
 
@@ -34,6 +35,7 @@ MAX_PACKET_BYTES = 1 << 16  # of what the broker may send us
 CONNECT_S = 3.0  # for TCP, and again for TLS
 GOODBYE_S = 0.5
 CONNECTING = "connecting"  # the thread's name
+SLOW_S = 1.0  # an answer that takes longer: commands may have waited as well
 LOOK_S = 0.25  # at the keep-alive and the oldest unanswered packet
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: what the kernel has not sent yet is thrown away
 
@@ -56,10 +58,11 @@ class Sent(Struct, frozen=True):
 
 
 class Heard(Struct, frozen=True):
-    """A message of the broker. ``sent_s``: when it left the broker at the earliest, on this process's clock."""
+    """A message of the broker. ``late``: it may have waited for longer than LATE_S, here or there or on the way."""
 
+    topic: str
     message: paho.MQTTMessage
-    sent_s: float
+    late: bool
 
 
 class Broker:
@@ -76,6 +79,7 @@ class Broker:
         self._end: asyncio.Future[str] = self._loop.create_future()  # why
         self._room = IN_FLIGHT
         self._fresh_s = -math.inf  # when the newest packet that was answered had been sent
+        self._slow_s = -math.inf  # when an answer came last that took longer than SLOW_S
         self._client = self._make_client(client_id, will)
 
     def _make_client(self, client_id: str, will: Will) -> paho.Client:
@@ -168,8 +172,8 @@ class Broker:
         """Until the connection is over: `PeerLostError`."""
         while not self._end.done():
             self._client.loop_misc()
-            oldest = next(iter(self._unanswered.values()), None)
-            if oldest is not None and time.monotonic() - oldest.at_s > self._settings.keep_alive_s:
+            now_s = time.monotonic()
+            if now_s - self._oldest_s(now_s) > self._settings.keep_alive_s:
                 self._lose("does not answer")
             await asyncio.wait({self._end}, timeout=LOOK_S)
         raise PeerLostError(self._end.result())
@@ -207,14 +211,30 @@ class Broker:
 
     def _on_message(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
         if not self._end.done():
-            self._hear(Heard(message, self._fresh_s))
+            self._hear(Heard(message.topic, message, self._is_slow()))
+
+    def _is_slow(self) -> bool:
+        """What comes after an answer left the broker after the packet that was answered had been sent.
+
+        And a broker that answers at once lets nothing wait. Both hold as long as something is sent all the time.
+        """
+        now_s = time.monotonic()
+        return now_s - self._fresh_s > LATE_S or now_s - self._slow_s < LATE_S or now_s - self._oldest_s(now_s) > SLOW_S
+
+    def _oldest_s(self, now_s: float) -> float:
+        """When the oldest packet without an answer was sent."""
+        oldest = next(iter(self._unanswered.values()), None)
+        return now_s if oldest is None else oldest.at_s
 
     def _on_answer(self, mid: int, reasons: list[ReasonCode]) -> None:
-        """Of a publish or subscription. What comes after it in the stream left the broker after it was sent."""
+        """Of a publish or subscription."""
         sent = self._unanswered.pop(mid, None)
         if sent is None:
             return
         self._answered.set()
+        now_s = time.monotonic()
+        if now_s - sent.at_s > SLOW_S:
+            self._slow_s = now_s
         if sent.qos:
             self._fresh_s = max(self._fresh_s, sent.at_s)
         if sent.vital and any(reason.is_failure for reason in reasons):

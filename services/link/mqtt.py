@@ -13,7 +13,7 @@ from paho.mqtt.client import MQTTMessage
 from services.link.broker import Broker, Heard, Will
 from services.link.desk import Desk, News, Outgoing, Peers, together
 from services.link.handshake import Refusal
-from services.link.mqtt_commands import BY, LATE_S, read_command
+from services.link.mqtt_commands import BY, read_command
 from services.link.mqtt_topics import EXPIRES_S, OFFLINE, ONLINE
 from shared.links import MqttSettings
 from shared.messages import Alarms, Result
@@ -23,6 +23,7 @@ ALIVE_S = 0.5  # `state` is published so often: it shows a dead connection, and 
 OPEN_COMMANDS = 16  # a flood beyond is refused without an answer
 REMEMBERED_COMMANDS = 64
 REPLY_KEEP_S = 10
+LONGEST_EXPIRY_S = 0xFFFF_FFFF  # that MQTT can say
 VOUCHING = ("ResultValid", "Accept", "Reject")  # they say that other points are about this part
 
 
@@ -97,7 +98,8 @@ class MqttAdapter:
                     self._publish("alarms", msgspec.json.encode(news), retain=True)
                 alarms = news
             elif news is not None:
-                self._publish(topic_of(news), msgspec.json.encode(news), keep_s=max(1, int(self._news.left_s(news))))
+                keep_s = min(max(1, int(self._news.left_s(news))), LONGEST_EXPIRY_S)
+                self._publish(topic_of(news), msgspec.json.encode(news), keep_s=keep_s)
 
     # -- in --------------------------------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class MqttAdapter:
                 commands.create_task(self._answer(await self._commands.get()))
 
     async def _answer(self, heard: Heard) -> None:
-        name = heard.message.topic.removeprefix(f"{self._base}/command/")
+        name = heard.topic.removeprefix(f"{self._base}/command/")
         refusal = self._fault_of(name, heard) or await self._carry_out(name, bytes(heard.message.payload))
         await self._reply(name, heard.message, refusal)
         self._open_commands -= 1
@@ -126,8 +128,8 @@ class MqttAdapter:
         correlation = getattr(message.properties, "CorrelationData", None)
         if message.retain:
             words = "retained commands are not carried out"
-        elif time.monotonic() - heard.sent_s > LATE_S:
-            words = "the connection is too slow: nobody knows how old the command is"
+        elif heard.late:
+            words = "the connection is slow: nobody knows how old the command is"
         elif message.dup or (name, correlation) in self._seen:
             words = "the command came before"
         if words:

@@ -31,9 +31,10 @@ def mqtt_topics() -> list[tuple[str, str, str]]:
             "command/<name>/reply",
             once,
             '`{"error": "", "code": 0}` when it was done, else why not and a fault code; goes to the response topic of '
-            f"the request, when it has one, with its correlation data. Refused are: over {MAX_COMMAND_BYTES} bytes, "
-            f"retained, sent twice with one correlation data, older than {LATE_S:g} s (by `sent_at`, wall time, which "
-            "every command may have, or by the connection's own delay)",
+            "the request, when it has one, with its correlation data. Refused are commands that have more than "
+            f"{MAX_COMMAND_BYTES} bytes, are retained, sent again with the same correlation data or are older than "
+            f"{LATE_S:g} s by `sent_at` (wall time, which every command may have), and all that come within "
+            f"{LATE_S:g} s after the connection or the broker was slow",
         )
     )
     return topics

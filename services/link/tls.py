@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from pathlib import Path
 
@@ -21,7 +23,14 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def trouble(error: Exception) -> str:
-    """What a connection failed of, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not right: {error.verify_message}"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """What a connection failed of, in words; libraries wrap what the system said."""
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if isinstance(first, ssl.SSLCertVerificationError):
+        return f"its certificate is not right: {first.verify_message}"
+    if isinstance(first, TimeoutError):
+        return "does not answer"
+    if isinstance(first, OSError) and not isinstance(first, ssl.SSLError | socket.gaierror) and first.errno:
+        return os.strerror(first.errno)
+    return getattr(first, "strerror", None) or str(error) or type(error).__name__

@@ -88,7 +88,8 @@ class Webhook:
             if not words:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.some(), self._grow_pause())
+                async with asyncio.timeout(self._grow_pause()):
+                    await self._news.some()
 
     async def _knock(self, tls: ssl.SSLContext | None) -> str:
         try:

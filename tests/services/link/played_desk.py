@@ -96,9 +96,10 @@ def part_news(kind: type[Signal] | type[Result] = Signal, seq: int = 1, **change
     return msgspec.structs.replace(news, **changes)
 
 
-def bad_part(seq: int, kind: type[Signal] | type[Result] = Signal) -> Signal | Result:
+def bad_part(seq: int, kind: type[Signal] | type[Result] = Signal, **changes: Any) -> Signal | Result:
     """A part with a defect, at the ejector now."""
-    return part_news(kind, seq, outcome=Outcome.NG, reason=Reason.DEFECT, action=Action.REJECT, defects=1)
+    ng = {"outcome": Outcome.NG, "reason": Reason.DEFECT, "action": Action.REJECT, "defects": 1}
+    return part_news(kind, seq, **ng, **changes)
 
 
 @asynccontextmanager

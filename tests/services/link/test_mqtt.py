@@ -28,6 +28,7 @@ from tests.mosquitto import Mosquitto, needs_mosquitto, running_mosquitto
 from tests.proxy import running_proxy
 from tests.services.link.listener import BASE, STATE, Listener, link, listener, online, settings_of
 from tests.services.link.played_desk import MS, PlayedDesk, on_a_loop, until
+from tests.shared.lines import line
 
 pytestmark = [pytest.mark.process, needs_mosquitto]
 FAILED_HANDSHAKES = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho leaves them
@@ -44,7 +45,7 @@ def trusting(authority: Authority) -> ssl.SSLContext:
 
 @on_a_loop
 async def test_link_publishes_every_point_retained_and_then_each_change(tmp_path: Path) -> None:
-    played = PlayedDesk()
+    played = PlayedDesk(keep_ns=60_000 * MS)
     with running_mosquitto(tmp_path) as broker:
         async with link(broker.port, played), listener(broker.port, f"{BASE}/#") as early:
             await until(lambda: len(early.points(BASE)) == len(STATUS), 5, "all points")
@@ -56,7 +57,7 @@ async def test_link_publishes_every_point_retained_and_then_each_change(tmp_path
             async with listener(broker.port, f"{BASE}/#") as late:
                 await until(lambda: len(late.points(BASE)) == len(STATUS), 5, "all points, retained")
                 assert late.text(STATE) == "online"
-                assert all(message.retain for _, message in late.messages[: len(STATUS)])
+                assert late.of(f"{BASE}/status/PartId")[0].retain and late.of(STATE)[0].retain
                 points = late.points(BASE)
     assert {"PartNumber": 7, "ResultValid": True, "Pass": True, "Score": 65535}.items() <= points.items()
     assert all(type(points[point.name]) is JSON_TYPES.get(point.kind, int) for point in STATUS)
@@ -357,3 +358,28 @@ async def test_whatever_a_broker_sends_the_connection_ends_in_words(pieces: list
             await broker.connect()
             await broker.held()
         broker.close()
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prefix": "a/#"}, "prefix"),
+        ({"prefix": "$SYS"}, "prefix"),
+        ({"prefix": ""}, "prefix"),
+        ({"sparkplug_group": "a/b"}, "sparkplug_group"),
+        ({"ca_file": "ca.pem"}, "ca_file: without `tls: true`"),
+    ],
+)
+def test_settings_that_no_broker_would_take_are_refused_at_the_start(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        settings_of(1883, **changes)
+
+
+def test_two_links_may_not_publish_on_the_same_topics() -> None:
+    broker = {"mqtt": {"host": "broker"}}
+    with pytest.raises(ValueError, match="a publishes there already"):
+        line(links={"a": broker, "b": broker})
+    assert line(links={"a": broker, "b": {"mqtt": {"host": "broker", "prefix": "other"}}}).links

@@ -201,6 +201,25 @@ async def test_commands_of_the_time_without_a_link_are_not_carried_out(tmp_path:
 
 
 @on_a_loop
+async def test_a_command_that_waited_in_a_hanging_broker_is_not_carried_out(tmp_path: Path) -> None:
+    played = PlayedDesk()
+    with running_mosquitto(tmp_path) as broker:
+        async with (
+            link(broker.port, played, commands=True, keep_alive_s=20),
+            listener(broker.port, f"{BASE}/#") as heard,
+        ):
+            await online(heard)
+            broker.freeze()
+            waits = asyncio.create_task(heard.client.publish(TRIGGER, b"{}", qos=1))
+            await asyncio.sleep(2.5)  # LATE_S is over: this is what is tested
+            broker.thaw()
+            await waits
+            await until(lambda: heard.of(REPLY), 5, "an answer")
+            assert heard.last(REPLY)["code"] == code(Fault.OUTDATED) and not played.orders
+            assert (await heard.ask_until_fast(TRIGGER, b"{}", REPLY))["code"] == 0 and len(played.orders) == 1
+
+
+@on_a_loop
 async def test_commands_are_not_taken_unless_the_settings_say_so(tmp_path: Path) -> None:
     played = PlayedDesk()
     with running_mosquitto(tmp_path) as broker:
