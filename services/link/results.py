@@ -33,6 +33,7 @@ class Waiting(Struct, eq=False):
     passed_ns: int | None = None
     signal_heard_ns: int | None = None
     shown: bool = False
+    lost: bool = False  # outdated while it was held
 
     def outdated_ns(self, keep_ns: int, alive: bool) -> int | None:
         """When it is too old to be shown; None: its part may stand before the ejector, on a belt that stands."""
@@ -42,7 +43,7 @@ class Waiting(Struct, eq=False):
 
 
 class Numbering(Struct):
-    """One unbroken count of parts. ``held``: decided, while one before them is not; None: outdated meanwhile, and lost.
+    """One unbroken count of parts. ``held``: decided, while one before them is not.
 
     ``first_seq``: of the first part that was heard of.
     """
@@ -50,7 +51,7 @@ class Numbering(Struct):
     first_seq: int
     next_seq: int
     restored: bool = False  # an earlier life left off at ``next_seq``
-    held: dict[int, Waiting | None] = {}
+    held: dict[int, Waiting] = {}
     resumed: bool = False  # heard of in this life
 
 
@@ -175,8 +176,7 @@ class Results:
         while len(self._numberings) > REMEMBERED_NUMBERINGS:
             ended = self._numberings.pop(next(iter(self._numberings)))
             for _, one in sorted(ended.held.items()):
-                if one is not None:
-                    self._put(one)
+                self._put(one)
 
     def _release(self, numbering: Numbering, now_ns: int) -> None:
         while numbering.held:
@@ -186,21 +186,21 @@ class Results:
                 lowest = min(numbering.held)
                 self._miss(lowest - numbering.next_seq)
                 numbering.next_seq = lowest
-            one = numbering.held.pop(numbering.next_seq)
-            if one is not None:
-                self._put(one)
+            self._put(numbering.held.pop(numbering.next_seq))
             numbering.next_seq += 1
             numbering.resumed = True
 
     def _waited_enough(self, numbering: Numbering, now_ns: int) -> bool:
         """Has a part passed the ejector while one before it was never told?"""
-        waiting = [one for one in numbering.held.values() if one is not None]
+        waiting = numbering.held.values()
         if numbering.restored and not numbering.resumed:
             return any(now_ns >= one.heard_ns + RESTORED_NS for one in waiting)
         signalled = any(one.signal_heard_ns is not None and now_ns >= one.signal_heard_ns + GRACE_NS for one in waiting)
         return signalled or len(numbering.held) > MOST_HELD
 
     def _put(self, one: Waiting) -> None:
+        if one.lost:
+            return
         if not self._acknowledged:
             self._queue.clear()
             self._shown = None
@@ -214,17 +214,16 @@ class Results:
 
     def _held(self) -> Iterator[Waiting]:
         for numbering in self._numberings.values():
-            yield from (one for one in numbering.held.values() if one is not None)
+            yield from (one for one in numbering.held.values() if not one.lost)
 
     def _drop_old(self, now_ns: int) -> None:
         for one in [one for one in self._queue if self._is_outdated(one, now_ns)]:
             self._lose(one)
-        for numbering in self._numberings.values():
-            for seq, held in numbering.held.items():
-                if held is not None and self._is_outdated(held, now_ns):
-                    numbering.held[seq] = None
-                    self._forget(held)
-                    self._miss(1)
+        for one in self._held():
+            if self._is_outdated(one, now_ns):
+                one.lost = True
+                self._forget(one)
+                self._miss(1)
 
     def _is_outdated(self, one: Waiting, now_ns: int) -> bool:
         outdated_ns = one.outdated_ns(self._keep_ns, self._alive)

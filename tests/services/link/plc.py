@@ -97,9 +97,10 @@ class Plc(threading.Thread):
 
     def _scan(self, inputs: Values, now_s: float) -> None:
         self.overrun_seen |= bool(inputs["ResultOverrun"])
-        self._trigger(inputs, now_s)
-        self._take_result(inputs)
         self._watch_ejector(inputs)
+        if self._written:  # in control
+            self._trigger(inputs, now_s)
+            self._take_result(inputs)
 
     def _trigger(self, inputs: Values, now_s: float) -> None:
         if self._outputs["Trigger"]:
@@ -112,7 +113,7 @@ class Plc(threading.Thread):
             self._outputs["Trigger"] = False
         elif inputs["TriggerAck"]:
             self.mistakes.acks_stuck += now_s - self._trigger_s > 2 * ACK_S
-        elif self.triggers and self._written and inputs["Ready"] and now_s - self._trigger_s > self._gap_s:
+        elif self.triggers and inputs["Ready"] and now_s - self._trigger_s > self._gap_s:
             self._trigger_s, self._missed_before = now_s, int(inputs["TriggersMissed"])
             self._outputs |= {"Trigger": True, "TriggerPartId": f"A{self._next_id}"}
             self._next_id += 1

@@ -445,6 +445,14 @@ def test_results_that_were_lost_between_two_lives_are_flagged() -> None:
     assert (bench.read(), bench.read()) == (7, 8)
 
 
+def test_a_new_life_comes_into_step_also_when_results_are_outdated_soon() -> None:
+    bench = Bench(done={"cam1 cam1:s1": (2, 4)}, keep_ns=100 * MS)
+    for seq in range(7, 40):
+        bench.hear(signal(seq, bench.now_ns))
+        bench.pass_ms(300)
+    assert bench["ResultNumber"] > 20
+
+
 def test_a_link_that_missed_nothing_goes_on_as_if_nothing_had_been() -> None:
     bench = Bench(done={"cam1 cam1:s1": (2, 4)})
     bench.tell(6, 5)
