@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from msgspec import Struct
 from pymodbus.constants import ExcCodes
@@ -109,3 +111,42 @@ async def coupler(port: int, **options: float) -> AsyncIterator[Coupler]:
         yield one
     finally:
         await one.switch_off()
+
+
+class CouplerThread:
+    """The same beside a test that does not live in an event loop."""
+
+    def __init__(self, port: int, watchdog_s: float) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.one = Coupler(port, watchdog_s)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait until it is done."""
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def close(self) -> None:
+        """All of it ends."""
+        self.run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        await self.one.switch_off()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+@contextmanager
+def coupler_thread(port: int, watchdog_s: float) -> Iterator[CouplerThread]:
+    """Switched on; off afterwards."""
+    thread = CouplerThread(port, watchdog_s)
+    thread.run(thread.one.switch_on())
+    try:
+        yield thread
+    finally:
+        thread.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from shared.messages import State
 from tests.proxy import Proxy, running_proxy
 from tests.rtsp import free_port
 from tests.service_process import ServiceProcess, service_process, wait_for, write_line
-from tests.services.link.played_belt import PlayedBelt
+from tests.services.link.coupler import CouplerThread, coupler_thread
+from tests.services.link.played_belt import PULSE_MS, Passing, PlayedBelt
 from tests.services.link.played_line import PlayedLine, played_line
 from tests.services.link.plc import Mistakes, Plc
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 OWNER = "link-plc"
-START_S = 30
+START_S = 60
 KEEP_MS = 1500
 
 
@@ -189,3 +190,102 @@ def test_a_link_ends_within_a_second_though_its_controller_is_frozen(private_sur
         one.process.send(signal.SIGTERM)
         assert one.process.wait() == 0
         assert time.monotonic() - began_s < 2, "the interpreter's own end on a busy machine included"
+
+
+# --- a coupler ---
+
+ACCEPT, REJECT, HEARTBEAT, READY = 0, 1, 2, 3
+WATCHDOG_S, PART_S = 0.12, 0.3  # shorter than from one window to the next
+
+
+class Gate:
+    """A link that drives a coupler's Accept, and parts on the belt."""
+
+    def __init__(self, process: ServiceProcess, line: PlayedLine, coupler: CouplerThread, proxy: Proxy) -> None:
+        self.process, self.line, self.coupler, self.proxy = process, line, coupler, proxy
+        self.belt = PlayedBelt(line)
+        self.belt.start()
+
+    def drive(self, parts: int) -> None:
+        """So many pass while the coupler is driven."""
+        begin = len(self.coupler.one.written) + 3
+        wait_for(
+            lambda: len(self.coupler.one.written) > begin and self.coupler.one.coil(READY), START_S, "driven and ready"
+        )
+        for _ in range(parts):
+            self.line.triggers.append(f"A{len(self.line.triggers) + 1}")
+            time.sleep(PART_S)
+
+    def accepted(self) -> list[int]:
+        """The parts that the terminal let pass; fails when it was on at any other time."""
+        wait_for(lambda: self.belt.parts[len(self.belt.parts)].is_behind, 5, "the last part")
+        time.sleep(PART_S)
+        passed = []
+        for on_s, off_s in self.coupler.one.times_on(ACCEPT):
+            during = [part for part in self.belt.parts.values() if overlaps(part, on_s, off_s)]
+            assert [part.outcome for part in during] == ["ok"], (on_s, off_s, during)
+            passed.append(during[0].seq)
+        assert passed == sorted(set(passed))
+        return passed
+
+
+def overlaps(part: Passing, on_s: float, off_s: float) -> bool:
+    """Is the part at the ejector then?"""
+    begin_s = part.deadline_ns / 1e9
+    return on_s < begin_s + PULSE_MS / 1000 and begin_s < off_s
+
+
+@contextmanager
+def gate(folder: Path) -> Iterator[Gate]:
+    port = free_port()
+    coils = {"Accept": ACCEPT, "Reject": REJECT, "Heartbeat": HEARTBEAT, "Ready": READY}
+    with running_proxy(port) as proxy:
+        client = {"host": "127.0.0.1", "port": proxy.port, "coils": coils, "period_ms": 50, "timeout_ms": 200}
+        file, settings = write_line(folder, links={"plc": {"modbus_client": client}})
+        with (
+            coupler_thread(port, WATCHDOG_S) as coupler,
+            played_line(settings, OWNER) as line,
+            service_process(OWNER, file) as process,
+        ):
+            one = Gate(process, line, coupler, proxy)
+            try:
+                yield one
+            finally:
+                one.belt.stop()
+
+
+def kill_link(one: Gate) -> None:
+    one.process.kill()
+    one.process.start()
+
+
+def restart_coupler(one: Gate) -> None:
+    one.coupler.run(one.coupler.one.switch_off())
+    time.sleep(0.2)
+    one.coupler.run(one.coupler.one.switch_on())
+
+
+def cut_the_cable(one: Gate) -> None:
+    one.proxy.hold()
+    time.sleep(1)
+    one.proxy.release()
+
+
+@pytest.mark.parametrize("fault", [kill_link, restart_coupler, cut_the_cable], ids=lambda fault: fault.__name__)
+def test_a_gate_opens_for_good_parts_alone_whatever_fails(private_surroundings: Path, fault: Callable) -> None:
+    with gate(private_surroundings) as one:
+        one.drive(5)
+        fault(one)  # parts are on their way
+        one.drive(5)
+        passed = one.accepted()
+        good = [part.seq for part in one.belt.parts.values() if part.outcome == "ok"]
+        assert set(passed) <= set(good)
+        assert min(passed) <= 5 < max(passed), "before it and after it"
+
+
+def test_the_end_of_a_link_closes_the_gate(private_surroundings: Path) -> None:
+    with gate(private_surroundings) as one:
+        one.drive(2)
+        assert one.coupler.one.written[-1].coils[READY]
+        assert one.process.stop() == 0
+        assert not any(one.coupler.one.written[-1].coils)
