@@ -49,6 +49,7 @@ from shared.wire import Bus, Receiver, RequestClient
 
 WAIT_MS = 200
 ANSWER_MS = 500  # a camera's process answers a trigger within its turn, a tenth of a second
+JOB_ANSWER_MS = 2000  # it writes the recipe to its disk first
 TAKEN_A_TURN = 200
 Heard: TypeAlias = PartNews | Heartbeat | Alarms
 log = structlog.get_logger()
@@ -125,7 +126,8 @@ class Ear(threading.Thread):
         facts, heart = self._facts(), self._heart
         heart.state = State.OK if facts.peers.connected else State.DEGRADED
         heart.last_error = "" if facts.peers.connected else facts.peers.words or "no controller is connected"
-        heart.counters = facts.counters
+        refused = sum(receiver.refused for receiver in (self._signals, self._alarms, self._pulses))
+        heart.counters = facts.counters | {"refused": refused}
         heart.detail = {"peers": str(facts.peers.connected), "peer": facts.peers.words}
         heart.beat(now_ns)
 
@@ -158,13 +160,13 @@ class Hands:
 
     async def _take_picture(self, order: TakePicture) -> tuple[str, ...]:
         """Tickets of all cameras that wait for a trigger; none when one of them has no ticket: the part is in doubt."""
-        replies = await self._ask_cameras(self._triggered, Trigger(order.part_id))
+        replies = await self._ask_cameras(self._triggered, Trigger(order.part_id), ANSWER_MS)
         tickets = tuple(reply.ticket_id for reply in replies if isinstance(reply, TriggerReply) and reply.ticket_id)
         return tickets if len(tickets) == len(self._triggered) else ()
 
     async def _change_job(self, order: ChangeJob) -> str:
         cameras = list(self._cameras)
-        replies = await self._ask_cameras(cameras, JobChange(order.recipe, order.by))
+        replies = await self._ask_cameras(cameras, JobChange(order.recipe, order.by), JOB_ANSWER_MS)
         errors = [
             f"{camera}: {reply.error if isinstance(reply, JobReply) else 'no answer'}"
             for camera, reply in zip(cameras, replies, strict=True)
@@ -173,8 +175,8 @@ class Hands:
         self._note("job_change", ", ".join(self._settings.cameras), order.by, order.recipe, "; ".join(errors))
         return "; ".join(errors)
 
-    async def _ask_cameras(self, cameras: Sequence[str], request: Struct) -> list[Any]:
-        return await asyncio.gather(*(self._cameras[camera].ask(request) for camera in cameras))
+    async def _ask_cameras(self, cameras: Sequence[str], request: Struct, timeout_ms: int) -> list[Any]:
+        return await asyncio.gather(*(self._cameras[camera].ask(request, timeout_ms) for camera in cameras))
 
     async def _order_alarms(self, order: AcknowledgeAlarms | SilenceHorn | ResetAlarms) -> str:
         """The alarms' process writes its own audit."""
@@ -201,13 +203,13 @@ class Asker:
         self._client = client
         self._thread = ThreadPoolExecutor(1)
 
-    async def ask(self, request: Struct) -> Any:
+    async def ask(self, request: Struct, timeout_ms: int = ANSWER_MS) -> Any:
         """The answer, or None when there was none in time."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, request)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, request, timeout_ms)
 
-    def _ask(self, request: Struct) -> Any:
+    def _ask(self, request: Struct, timeout_ms: int) -> Any:
         try:
-            return self._client.ask(request, ANSWER_MS)
+            return self._client.ask(request, timeout_ms)
         except (TimeoutError, MessageError) as error:
             log.warning("no answer", request=type(request).__name__, error=str(error))
             return None

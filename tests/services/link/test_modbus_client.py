@@ -26,6 +26,7 @@ from tests.rtsp import free_port
 from tests.services.link.coupler import Coupler, coupler
 from tests.services.link.played_desk import PlayedDesk, bad_part, on_a_loop, serving, until
 
+pytestmark = pytest.mark.process
 ACCEPT, REJECT, HEARTBEAT, GREEN = 8, 9, 20, 21
 COILS = {"Accept": ACCEPT, "Reject": REJECT, "Heartbeat": HEARTBEAT, "StackGreen": GREEN}
 

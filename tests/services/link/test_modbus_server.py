@@ -25,6 +25,7 @@ from shared.registers import decode, encode, registers_of
 from tests.rtsp import free_port
 from tests.services.link.played_desk import PlayedDesk, on_a_loop, serving, until
 
+pytestmark = pytest.mark.process
 STATUS_REGISTERS, COMMAND_REGISTERS = registers_of(STATUS), registers_of(COMMANDS)
 STATUS_BITS = sum(point.kind is Kind.BIT for point in STATUS)
 COMMAND_BITS = sum(point.kind is Kind.BIT for point in COMMANDS)
