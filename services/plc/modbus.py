@@ -4,51 +4,49 @@ from __future__ import annotations
 
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
 
-from shared.errors import SightlineError
+from services.plc.runner import ScanError
 from shared.points import COMMAND_BIT_REGISTERS, COMMANDS, STATUS, Values
 from shared.registers import decode, encode, registers_of
 
 TIMEOUT_S = 0.5
 
 
-class ScanError(SightlineError):
-    """A scan's exchange failed: connect anew."""
-
-
 class ModbusIo:
     """One connection."""
 
-    def __init__(self, host: str, port: int, device_id: int = 1) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self._client = AsyncModbusTcpClient(host, port=port, timeout=TIMEOUT_S, retries=0, reconnect_delay=0)
-        self._device_id = device_id
         self._statuses = registers_of(STATUS)
 
     async def connect(self) -> None:
         """ScanError: nobody listens."""
         if not await self._client.connect():
-            raise ScanError("no connection")
+            raise ScanError(f"no connection to {self._client.comm_params.host}:{self._client.comm_params.port}")
 
     async def read(self) -> Values:
         """All status points of one moment."""
         try:
-            answer = await self._client.read_input_registers(0, count=self._statuses, device_id=self._device_id)
+            answer = await self._client.read_input_registers(0, count=self._statuses)
         except (ModbusException, OSError) as error:
             raise ScanError(f"read: {error}") from error
-        if answer.isError():
-            raise ScanError(f"read: {answer}")
-        return decode(STATUS, answer.registers)
+        return decode(STATUS, _checked(answer, "read").registers)
 
     async def write(self, values: Values) -> None:
         """All command points at once."""
         registers = encode(COMMANDS, values, COMMAND_BIT_REGISTERS)
         try:
-            answer = await self._client.write_registers(0, registers, device_id=self._device_id)
+            _checked(await self._client.write_registers(0, registers), "write")
         except (ModbusException, OSError) as error:
             raise ScanError(f"write: {error}") from error
-        if answer.isError():
-            raise ScanError(f"write: {answer}")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let the connection go."""
         self._client.close()
+
+
+def _checked(answer: ModbusPDU, what: str) -> ModbusPDU:
+    if answer.isError():
+        raise ScanError(f"{what}: {answer}")
+    return answer

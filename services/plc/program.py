@@ -11,7 +11,7 @@ from msgspec import Struct
 from services.plc.belt import Belt, BeltPart
 from shared.points import COMMANDS, Value, Values, empty
 
-ACK_NS = 500_000_000  # a trigger that is not acknowledged within it is given up
+ACK_NS = 500_000_000  # a request that is not answered within it is given up; so long may an answer outlast it
 HEARTBEAT_NS = 1_600_000_000  # it changes once a second; a scan or two late is no gap
 
 
@@ -57,6 +57,7 @@ class Program:
         self._result_number = 0
         self._heart: tuple[Value, int] | None = None
         self._in_gap = False
+        self._released_ns: dict[str, int] = {}  # when a request fell whose acknowledgement still stands
         self.log: list[PartLog] = []
         self.mistakes = Mistakes()
         self.stopped = False  # no more triggers
@@ -70,6 +71,7 @@ class Program:
         """One scan: all status points in, all command points out."""
         self._outputs["EncoderCount"] = self._belt.count(now_ns)
         self._watch_heartbeat(inputs, now_ns)
+        self._watch_acks(inputs, now_ns)
         self._trigger(inputs, now_ns)
         self._take_result(inputs, now_ns)
         self._watch_ejector(inputs, now_ns)
@@ -82,6 +84,20 @@ class Program:
         elif not self._in_gap and now_ns - self._heart[1] > HEARTBEAT_NS:
             self._in_gap = True
             self.mistakes.heartbeat_gaps += 1
+
+    def _watch_acks(self, inputs: Values, now_ns: int) -> None:
+        """Each must fall with its request."""
+        stands = {
+            "Trigger": bool(inputs["TriggerAck"]) and not self._outputs["Trigger"],
+            "ResultAck": bool(inputs["ResultValid"]) and bool(self._outputs["ResultAck"]),
+        }
+        for name, stuck in stands.items():
+            since_ns = self._released_ns.setdefault(name, now_ns) if stuck else now_ns
+            if not stuck:
+                self._released_ns.pop(name, None)
+            elif now_ns - since_ns > ACK_NS:
+                self.mistakes.acks_stuck += 1
+                self._released_ns[name] = now_ns
 
     def _trigger(self, inputs: Values, now_ns: int) -> None:
         if self._triggering is not None:
