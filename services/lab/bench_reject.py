@@ -6,6 +6,7 @@ more play the PLC (it polls as fast as it gets answers, at most each millisecond
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import yaml
 from msgspec import Struct
@@ -28,7 +28,7 @@ from services.lab.machine import machine
 from shared.errors import SightlineError
 from shared.life import die_with_parent
 from shared.messages import Outcome, Result, Ticket, Verdict
-from shared.points import STATUS, STATUS_BY_NAME
+from shared.points import STATUS
 from shared.registers import decode, registers_of
 from shared.settings import LineSettings, load_line
 from shared.wire import LIBRARY, Bus
@@ -69,7 +69,7 @@ class RejectReport(Struct, frozen=True):
 
 def bench_reject(seconds: float = 60.0, rate_hz: float = 20.0) -> RejectReport:
     """Decide parts for so long. SightlineError: a process does not start or answer."""
-    with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder, sockets_in(folder):
         line_file, settings = write_line(Path(folder))
         with listeners(folder, line_file, settings) as lines, Bus(settings, f"capture-{CAMERA}") as bus:
             parts = Parts(bus, settings)
@@ -90,7 +90,6 @@ def bench_reject(seconds: float = 60.0, rate_hz: float = 20.0) -> RejectReport:
 
 def write_line(folder: Path) -> tuple[Path, LineSettings]:
     """A line of one camera and one link, on this machine, with everything it keeps in ``folder``."""
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
     tree = {
         "line": "bench",
         "state_dir": str(folder / "state"),
@@ -101,6 +100,19 @@ def write_line(folder: Path) -> tuple[Path, LineSettings]:
     line_file = folder / "line.yaml"
     line_file.write_text(yaml.safe_dump(tree))
     return line_file, load_line(line_file)
+
+
+@contextmanager
+def sockets_in(folder: str) -> Iterator[None]:
+    """The line's sockets lie there, for this process and those it starts."""
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["XDG_RUNTIME_DIR"]
+        if before is not None:
+            os.environ["XDG_RUNTIME_DIR"] = before
 
 
 @contextmanager
@@ -203,15 +215,11 @@ def connected(host: str, port: int) -> ModbusTcpClient:
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while True:
         client = ModbusTcpClient(host, port=port, timeout=1)
-        try:
-            if (
-                client.connect()
-                and not client.read_input_registers(STATUS_BY_NAME["ProtocolVersion"].address, count=1).isError()
-            ):
+        with contextlib.suppress(ModbusException):
+            reached = client.connect()  # type: ignore[no-untyped-call]
+            if reached and not client.read_input_registers(0, count=1).isError():
                 return client
-        except ModbusException:
-            pass
-        client.close()
+        client.close()  # type: ignore[no-untyped-call]
         if time.monotonic() > deadline_s:
             raise SightlineError("the link does not listen")
         time.sleep(0.05)
