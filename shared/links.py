@@ -27,7 +27,7 @@ class ModbusClientSettings(Section):
     """Sightline writes to a remote coupler, whose own watchdog must be set: about twice `period_ms`."""
 
     host: str = Field(description="of the coupler")
-    port: Port = 502
+    port: Port = Field(502, description="of the coupler")
     device_id: int = Field(1, ge=0, le=255, description="unit identifier")
     period_ms: float = Field(50, ge=5, le=1000, description="all outputs are written again so often")
     timeout_ms: float = Field(300, gt=0, description="for one answer; then the connection is made anew")
@@ -56,7 +56,7 @@ class OpcUaSettings(Section):
     """An OPC UA server after OPC 40100-1, for controllers and SCADA systems; Basic256Sha256 and a login."""
 
     host: str = Field("127.0.0.1", description="the interface to listen on; 0.0.0.0 is all of them")
-    port: Port = 4840
+    port: Port = Field(4840, description="and its port")
     users: dict[str, SecretStr] = Field({}, description="name -> password; none: nobody can log in")
     certificate: Path | None = Field(None, description="DER or PEM; none: one is made in the line's state folder")
     private_key: Path | None = Field(None, description="PEM; of the certificate")
@@ -67,9 +67,9 @@ class MqttSettings(Section):
     """An MQTT 5 broker."""
 
     host: str = Field(description="of the broker")
-    port: Port = 1883
-    username: str | None = None
-    password: SecretStr | None = None
+    port: Port = Field(1883, description="of the broker; with tls usually 8883")
+    username: str | None = Field(None, description="for the broker")
+    password: SecretStr | None = Field(None, description="for the broker")
     tls: bool = Field(False, description="encrypted; the broker's certificate is checked")
     ca_file: Path | None = Field(None, description="who signs the broker's certificate; none: the system's")
     prefix: str = Field("sightline", min_length=1, max_length=100, description="topics begin with <prefix>/<line>/")
