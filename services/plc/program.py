@@ -53,6 +53,7 @@ class Program:
         self._by_id: dict[str, PartLog] = {}
         self._outputs: dict[str, Value] = empty(COMMANDS)
         self._triggering: PartLog | None = None
+        self._began = False
         self._missed_before = 0
         self._result_number = 0
         self._heart: tuple[Value, int] | None = None
@@ -68,7 +69,11 @@ class Program:
         return len(self._under_way)
 
     def scan(self, inputs: Values, now_ns: int) -> Values:
-        """One scan: all status points in, all command points out."""
+        """One scan: all status points in, all command points out. Parts that passed the camera before the first scan
+        are nobody's."""
+        while not self._began and self._next is not None and self._next.place_s < self._belt.travel_s(now_ns):
+            self._next = next(self._coming, None)
+        self._began = True
         self._outputs["EncoderCount"] = self._belt.count(now_ns)
         self._watch_heartbeat(inputs, now_ns)
         self._watch_acks(inputs, now_ns)

@@ -166,6 +166,14 @@ def test_results_that_the_link_lost_are_counted() -> None:
     assert world.run(10).results_lost == 2
 
 
+def test_parts_that_passed_before_the_first_scan_are_left_alone() -> None:
+    world = World(STEADY)
+    world.now_ns = 20 * S
+    world.handshake.hear(Heartbeat("l", 0, world.now_ns, 0.0, True), world.now_ns)
+    assert world.run(25) == Mistakes()
+    assert world.plc.log[0].part_id > "P000040"
+
+
 def test_encoder_wraps_and_the_parts_file_comes_back(tmp_path) -> None:
     belt = Belt(STEADY, 5 * S, 1000.0, 1500.0, first_count=(1 << 32) - 500)
     assert (belt.count(5 * S), belt.count(6 * S)) == ((1 << 32) - 500, 500)
