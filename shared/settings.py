@@ -242,6 +242,15 @@ class LineSettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _every_topic_has_one_link(self) -> LineSettings:
+        brokers = {name: link.mqtt for name, link in self.links.items() if link.mqtt is not None}
+        for name, one in brokers.items():
+            for other, two in brokers.items():
+                if name < other and (one.host, one.port, one.prefix) == (two.host, two.port, two.prefix):
+                    raise ValueError(f"links.{other}.mqtt.prefix: {name} publishes there already; give it another one")
+        return self
+
+    @model_validator(mode="after")
     def _every_job_has_one_recipe(self) -> LineSettings:
         jobs = [(recipe.job, name) for name, recipe in self.recipes.items() if recipe.job is not None]
         for job, name in jobs:
