@@ -156,12 +156,12 @@ async def test_link_publishes_all_again_when_the_broker_comes_late_or_was_killed
 
 async def signals_after_a_gap(broker: Mosquitto, heard: Listener, played: PlayedDesk) -> list[int]:
     """Tell one part a moment until one arrives; -> all that arrived in the end."""
-    seq = 1000
-    while not any(number >= 1000 for number in seqs(heard)):
+    seq = 2000
+    while not any(number >= 2000 for number in seqs(heard)):
         played.tell(Signal, seq)
         seq += 1
         await asyncio.sleep(0.05)
-        assert seq < 1400, "no signal after the gap"
+        assert seq < 2400, "no signal after the gap"
     return seqs(heard)
 
 
@@ -193,7 +193,9 @@ async def test_nothing_outdated_comes_out_of_a_black_hole(tmp_path: Path) -> Non
     played = PlayedDesk(keep_ns=300 * MS)
     with running_mosquitto(tmp_path) as broker, running_proxy(broker.port) as proxy:
         async with link(proxy.port, played), listener(broker.port, f"{BASE}/#") as heard:
-            await online(heard)
+            await until(lambda: len(heard.points(BASE)) == len(STATUS), 5, "all points")
+            played.tell(Signal, 1000)
+            await until(lambda: seqs(heard) == [1000], 5, "a signal")
             proxy.hold()
             began_s = time.monotonic()
             for seq in range(500):
