@@ -287,13 +287,13 @@ class Broker:
         """At once; not a byte leaves afterwards. The broker publishes the will, unless we took leave."""
         self._lose("closed")
         connection = self._client.socket()
-        if not isinstance(connection, socket.socket):
+        if not isinstance(connection, socket.socket) or connection.fileno() < 0:  # never opened, or closed already
             return
         self._client.on_socket_close = self._client.on_socket_unregister_write = None
         self._client.on_socket_register_write = None
         self._loop.remove_reader(connection)
         self._loop.remove_writer(connection)
-        with contextlib.suppress(OSError):  # it is closed already
+        with contextlib.suppress(OSError):  # the peer has reset it
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         connection.close()
 
