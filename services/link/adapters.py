@@ -10,5 +10,10 @@ from shared.settings import LineSettings
 
 def make_adapter(settings: LineSettings, owner: str, desk: Desk) -> Callable[[], Adapter]:
     """Called once; what it returns is called for each connection."""
-    link = settings.links[owner.removeprefix("link-")]
+    name = owner.removeprefix("link-")
+    link = settings.links[name]
+    if link.opcua is not None:
+        from services.link.opcua import opcua_server  # asyncua takes seconds to import
+
+        return opcua_server(link.opcua, desk, settings, name)
     raise NotImplementedError(link.kind)
