@@ -86,8 +86,14 @@ class OpcUaSettings(Section):
     port: Port = Field(4840, description="and its port")
     users: dict[str, SecretStr] = Field({}, description="name -> password; none: nobody can log in")
     certificate: Path | None = Field(None, description="DER or PEM; none: one is made in the line's state folder")
-    private_key: Path | None = Field(None, description="PEM; of the certificate")
+    private_key: Path | None = Field(None, description="PEM or DER, without password; of the certificate")
     trusted: Path | None = Field(None, description="folder of client certificates that may connect; none: any")
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> OpcUaSettings:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key: give both or none")
+        return self
 
 
 class MqttSettings(Section):
