@@ -122,7 +122,7 @@ def main(settings: LineSettings, owner: str) -> None:
             LivePublisher(bus.publisher("live"), {name: camera.live_hz}),
         )
         triggers = bus.server("triggers") if camera.trigger.kind == "message" else None
-        capturer = Capturer(name, camera, counter, outlets, heart)
+        capturer = Capturer(name, camera, counter, outlets, heart, settings.matches_part_ids(name))
         reader.start()
         run_until_stopped(
             Process(capturer, reader, triggers, heart, settings.stall.capture_s).turn, settings.stall.capture_s

@@ -117,8 +117,8 @@ def streams_page() -> str:
 
 Who tells what to whom. A message is one part of MessagePack; with arrays a second part describes them (a list of
 `[name, dtype, shape]`) and one raw part follows for each. On PUB streams a topic comes first. `signals` is JSON under
-the topics `signal` and `heartbeat`, so that anything can listen. `queue` is the high-water mark at each end, in
-messages.
+the topics `signal`, `result` and `heartbeat`, so that anything can listen. `queue` is the high-water mark at each
+end, in messages.
 
 | stream | pattern | carries | bound by | connected by | queue | arrays |
 |---|---|---|---|---|---|---|
