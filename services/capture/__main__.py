@@ -119,7 +119,7 @@ def main(settings: LineSettings, owner: str) -> None:
             bus.pusher("verdicts", settings.owners("reject")),
             LivePublisher(bus.publisher("live"), {name: camera.live_hz}),
         )
-        capturer = Capturer(name, camera, counter, outlets, heart)
+        capturer = Capturer(name, camera, counter, outlets, heart, settings.matches_part_ids(name))
         job = Job(settings.state / f"job-{name}.json", camera.recipe, settings.recipes)
         requests = Requests(bus.server("triggers"), capturer, job, camera.trigger.kind)
         wait_s = TRIGGER_WAIT_S if camera.trigger.kind == "message" else IDLE_WAIT_S
