@@ -15,7 +15,7 @@ def make_adapter(settings: LineSettings, owner: str, desk: Desk) -> Callable[[],
     """Called once; what it returns is called for each connection."""
     name = owner.removeprefix("link-")
     link = settings.links[name]
-if link.modbus_server is not None:
+    if link.modbus_server is not None:
         from services.link.modbus_server import ModbusServer  # each link process loads its own protocol only
 
         return partial(ModbusServer, link.modbus_server, desk)
