@@ -26,9 +26,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from services.link.desk import PeerLostError
-from services.link.mqtt_commands import LATE_S
 from services.link.tls import tls_context, trouble
 from shared.links import MqttSettings
+from shared.published import LATE_S
 
 IN_FLIGHT = 8  # unanswered at a time; some brokers take no more than ten
 MAX_PACKET_BYTES = 1 << 16  # of what the broker may send us

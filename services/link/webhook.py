@@ -46,15 +46,6 @@ class Answer(Struct, frozen=True):
     pause_s: float = 0.0
 
 
-def webhook_headers() -> list[tuple[str, str]]:
-    """(name, words), for docs/line.md."""
-    return [
-        ("Content-Type", "application/json: `delivery`, `sent_at` (wall time of this try) and `part`, a Signal"),
-        ("X-Sightline-Signature", "sha256=<HMAC-SHA256 of the body with the secret, hexadecimal>"),
-        ("X-Sightline-Delivery", "one id for each part, the same for every try: store it, answer a known one with 200"),
-    ]
-
-
 class Webhook:
     """One server. It answers for its own tries: each is a connection that may fail."""
 

@@ -17,9 +17,9 @@ import pytest
 
 from services.link.broker import CONNECTING, GOODBYE_S, IN_FLIGHT
 from services.link.mqtt import in_order
-from services.link.mqtt_topics import mqtt_topics
 from shared.messages import Alarm, Alarms, AlarmState, Priority, Result, Signal
 from shared.points import STATUS, Kind
+from shared.published import mqtt_topics
 from tests.certificates import Authority
 from tests.mosquitto import Mosquitto, needs_mosquitto, running_mosquitto
 from tests.proxy import running_proxy
@@ -113,7 +113,7 @@ async def test_accept_is_forgotten_by_the_broker_when_nobody_takes_it_back(tmp_p
     with running_mosquitto(tmp_path) as broker:
         async with link(broker.port, played), listener(broker.port, f"{BASE}/#") as heard:
             await online(heard)
-            played.tell(Signal, 1, pulse_ms=400.0)
+            played.tell(Signal, 1, pulse_ms=1500.0)
             await until(lambda: heard.last(f"{BASE}/status/Accept"), 5, "Accept")
             await until(lambda: not heard.last(f"{BASE}/status/Accept"), 5, "its end")
     accepted = next(one for one in heard.of(f"{BASE}/status/Accept") if json.loads(one.payload))
