@@ -5,7 +5,7 @@ Run as ``python -m services.lab.reference`` after changing either; a test fails 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,7 +16,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from shared.messages import Alarm, Defect
+from shared.opcua import opcua_nodes
 from shared.points import COMMANDS, FAULT_CODES, RESULT_CODES, STATUS, Kind, Point
+from shared.published import mqtt_topics, sparkplug_topics, webhook_headers
 from shared.settings import PREFIX, LineSettings
 from shared.streams import STREAMS, Stream
 from shared.vision.catalogue import BUNDLES_VARIABLE
@@ -171,11 +173,22 @@ def line_page() -> str:
         "RESULT_CODES": "\n".join(
             f"| {code} | `{reason or 'ok'}` | {words} |" for reason, (code, words) in RESULT_CODES.items()
         ),
+        "OPCUA_NODES": _table((f"`{node}`", kind, words) for node, kind, words in opcua_nodes()),
+        "MQTT_TOPICS": _table((f"`{topic}`", sent, words) for topic, sent, words in mqtt_topics()),
+        "SPARKPLUG_TOPICS": _table((f"`{topic}`", sent, words) for topic, sent, words in sparkplug_topics()),
+        "WEBHOOK_HEADERS": _table((f"`{name}`", words) for name, words in webhook_headers()),
         "FAULT_CODES": "\n".join(f"| {code} | `{fault}` | {words} |" for fault, (code, words) in FAULT_CODES.items()),
     }
     for name, table in tables.items():
         prose = prose.replace(f"{{{name}}}", table)
     return f"{HEAD}\n{prose}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows of a Markdown table."""
+    return "\n".join(
+        f"| {' | '.join(cell.replace('<', '&lt;') if '`' not in cell else cell for cell in row)} |" for row in rows
+    )
 
 
 def _points(points: tuple[Point, ...], *, bits: bool) -> str:

@@ -250,7 +250,9 @@ def plc_figures(report_file: Path) -> dict[str, Any]:
     if not report_file.exists():
         raise SightlineError(f"the simulated PLC gave no report, see {report_file.with_name('plc.log')}")
     report = json.loads(report_file.read_text())
-    figures: dict[str, Any] = {name: value for name, value in report.items() if name not in ("parts", "mistakes", "last_error")}
+    figures: dict[str, Any] = {
+        name: value for name, value in report.items() if name not in ("parts", "mistakes", "last_error")
+    }
     return figures | report["mistakes"]
 
 

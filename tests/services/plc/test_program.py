@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from services.plc.belt import Belt, BeltPart, even_parts, read_parts, write_part
 from services.plc.program import Mistakes, Program
 from shared.errors import InputError
 from shared.messages import Action, Heartbeat, Outcome, PartNews, Reason, Result, Signal
-from shared.points import COMMANDS_BY_NAME
+from shared.points import COMMANDS_BY_NAME, Values
 from shared.synth.motion import STEADY, Motion
 
 MS = 1_000_000
@@ -33,6 +33,7 @@ class World:
         self.think_ns = round(think_ms * MS)
         self.now_ns, self.beats, self.seq = 0, 0, 0
         self.alive = True
+        self.wire: Callable[[Values], Values] = lambda values: values
         self.open: list[tuple[PartNews, float, int]] = []  # what will be said, its place, when it is known
         self.said: set[str] = set()
 
@@ -48,7 +49,7 @@ class World:
             self._carry_out()
             self._speak()
             self.handshake.turn(self.now_ns)
-            outputs = self.plc.scan(self.handshake.values(self.now_ns), self.now_ns)
+            outputs = self.plc.scan(self.wire(self.handshake.values(self.now_ns)), self.now_ns)
             assert set(outputs) == set(COMMANDS_BY_NAME)
             assert self.handshake.write(outputs, "plc", self.now_ns) is None
         return self.plc.mistakes
@@ -138,14 +139,15 @@ def test_each_mistake_of_the_ejector_is_counted(spoilt, field) -> None:
 
 
 def test_acknowledgement_that_does_not_fall_is_counted() -> None:
-    class Stuck(World):
-        def run(self, seconds: float) -> Mistakes:
-            self.handshake._trigger_edge = lambda risen, now_ns: (  # type: ignore[method-assign]
-                self.handshake._take_picture("", now_ns) if risen else None
-            )
-            return super().run(seconds)
+    world = World(STEADY)
+    acked = []
 
-    assert Stuck(STEADY).run(5).acks_stuck > 0
+    def stuck(values: Values) -> Values:
+        acked.append(values["TriggerAck"])
+        return {**values, "TriggerAck": any(acked)}
+
+    world.wire = stuck
+    assert world.run(5).acks_stuck > 0
 
 
 def test_silence_is_seen_as_missing_windows_a_heartbeat_gap_and_missed_triggers() -> None:
@@ -160,9 +162,8 @@ def test_silence_is_seen_as_missing_windows_a_heartbeat_gap_and_missed_triggers(
 
 def test_results_that_the_link_lost_are_counted() -> None:
     world = World(STEADY)
-    world.run(5)
-    number = world.handshake._counters
-    number["ResultNumber"] += 2
+    assert world.run(5).results_lost == 0
+    world.wire = lambda values: {**values, "ResultNumber": int(values["ResultNumber"]) + 2}
     assert world.run(10).results_lost == 2
 
 
