@@ -306,12 +306,13 @@ class Alarm(Struct, frozen=True, tag="alarm"):
 
 
 class Alarms(Struct, frozen=True, tag="alarms"):
-    """All alarms that are not normal, twice a second and at every change. None of it for two seconds: nobody watches."""
+    """All alarms that are not normal, twice a second and at every change. Silent for two seconds: nobody watches."""
 
     at: float
     alarms: tuple[Alarm, ...]
     flood: bool = False
     horn: bool = False
+    left_out: int = 0  # the least important of more than a thousand
 
 
 class AlarmOrder(Struct, frozen=True, tag="alarm_order"):

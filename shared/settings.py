@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as VariableError
 
+from shared.alarm_settings import AlarmSettings
 from shared.errors import SettingsError
 from shared.links import LinkSettings
 from shared.method import Method
@@ -205,6 +206,7 @@ class LineSettings(BaseSettings):
     workers: WorkerSettings = WorkerSettings()
     reject: RejectSettings = RejectSettings()
     links: dict[Name, LinkSettings] = Field({}, description="name -> one way to the line's controllers (docs/line.md)")
+    alarms: AlarmSettings = AlarmSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     console: ConsoleSettings = ConsoleSettings()
     stall: StallSettings = StallSettings()
