@@ -278,6 +278,10 @@ class LineSettings(BaseSettings):
             raise SettingsError(f"state_dir: {folder} cannot be made: {error.strerror}") from error
         return folder.absolute()
 
+    def view_file(self, camera: str) -> Path:
+        """How the camera's view was when it was learnt; removed, it is learnt anew."""
+        return self.state / f"view-{camera}.npz"
+
     @property
     def run_dir(self) -> Path:
         """The folder of the sockets, which only its user can open; made when missing.

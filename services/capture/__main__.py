@@ -14,6 +14,7 @@ from services.capture.camera import open_source, prepare_decoder, shown_source
 from services.capture.capturer import Capturer, Outlets
 from services.capture.counter import Counter, boot_id
 from services.capture.reader import Reader, Report
+from services.capture.view_file import KeptView
 from shared.life import Heart, run_until_stopped, service
 from shared.live import LivePublisher
 from shared.messages import State, Trigger
@@ -32,9 +33,16 @@ class Process:
     """One turn after another: answer triggers, look at shots, tell how it goes."""
 
     def __init__(
-        self, capturer: Capturer, reader: Reader, triggers: RequestServer[Trigger] | None, heart: Heart, stall_s: float
+        self,
+        capturer: Capturer,
+        reader: Reader,
+        triggers: RequestServer[Trigger] | None,
+        heart: Heart,
+        view: KeptView,
+        stall_s: float,
     ) -> None:
         self._capturer, self._reader, self._triggers, self._heart = capturer, reader, triggers, heart
+        self._view = view
         self._stall_ns = round(stall_s * 1e9)
         self._wait_s = TRIGGER_WAIT_S if triggers else IDLE_WAIT_S
         self._told = ("", False)  # what the log last said of the camera
@@ -47,6 +55,8 @@ class Process:
         for shot in shots:
             self._capturer.look(shot)
             self._heart.rate.count(time.monotonic_ns())
+        if shots:
+            self._view.look(shots[-1])
         now_ns = time.monotonic_ns()
         self._capturer.wait_no_longer(now_ns - _picture_wait_ns(report), report.connected)
         self._tell(report)
@@ -76,6 +86,7 @@ class Process:
             "size": f"{report.width_px} x {report.height_px}" if report.width_px else "",
             "fps": f"{report.fps:.4g}" if report.fps else "",
             "learning": self._capturer.learning,
+            **self._view.figures(),
         }
 
     def _end_if_stuck(self, report: Report, now_ns: int) -> None:
@@ -124,9 +135,9 @@ def main(settings: LineSettings, owner: str) -> None:
         triggers = bus.server("triggers") if camera.trigger.kind == "message" else None
         capturer = Capturer(name, camera, counter, outlets, heart)
         reader.start()
-        run_until_stopped(
-            Process(capturer, reader, triggers, heart, settings.stall.capture_s).turn, settings.stall.capture_s
-        )
+        stall_s = settings.stall.capture_s
+        process = Process(capturer, reader, triggers, heart, KeptView(settings, name), stall_s)
+        run_until_stopped(process.turn, stall_s)
     if not reader.stop(STOP_WAIT_S):
         os._exit(0)  # it still hangs in the camera; ending the interpreter under it would abort the process
 

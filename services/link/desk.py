@@ -162,5 +162,3 @@ class Desk:
     def next_due_ns(self) -> int:
         """When `turn` has something to do by itself."""
         return self._handshake.next_due_ns(self._clock())
-
-

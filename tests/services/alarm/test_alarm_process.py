@@ -158,6 +158,7 @@ def active_in(told: Alarms) -> set[str]:
 def quiet(line: Line) -> None:
     """Everything well, seen and reset."""
     line.troubles.clear()
+    line.counters.clear()
     line.show()
     line.order("acknowledge")
     told = line.until(lambda _: True, "told")
@@ -307,9 +308,9 @@ def test_process_that_starts_before_redis_takes_up_the_past_when_it_comes(line: 
 
 def test_second_process_is_refused(line: Line) -> None:
     file = line.settings.state.parent / "line.yaml"
-    second = ServiceProcess("alarm", file)
-    second.start()
-    assert second.wait() == 2
+    with service_process("alarm", file) as second:
+        wait_for(lambda: "already running" in second.log, START_S, "its refusal")
+        assert second.wait() == 2
 
 
 def test_process_ends_with_status_0_when_asked(line: Line) -> None:
