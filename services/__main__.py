@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from services.lab import cli as lab
-from services.line import books, demo
+from services.line import alarms, books, demo
 from services.line import cli as line
 from shared.errors import SightlineError
 
@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 app.add_typer(line.app)
 app.add_typer(demo.app)
 app.add_typer(books.app)
+app.add_typer(alarms.app)
 app.add_typer(lab.app)
 
 
