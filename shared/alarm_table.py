@@ -324,7 +324,7 @@ ROWS: tuple[Row, ...] = (
         off_delay_s=1,
         latching=True,
         limit=1,
-        unit="s",
+        unit="s between two looks",
     ),
     Row(
         kind="journal_trouble",

@@ -1,4 +1,4 @@
-"""Writes the reference pages: settings models and stream table in, docs/settings.md and docs/streams.md out.
+"""Writes the reference pages: settings models, stream table and alarm table in, docs/*.md out.
 
 Run as ``python -m services.lab.reference`` after changing either; a test fails while the pages say something else.
 """
@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from services.lab.alarm_reference import alarms_page
 from shared.messages import Defect, TriggerReply
 from shared.settings import PREFIX, LineSettings
 from shared.streams import STREAMS, Stream
@@ -149,10 +150,11 @@ def _message(kind: type[msgspec.Struct]) -> str:
 
 
 def write(folder: Path = DOCS) -> None:
-    """Both pages."""
+    """All pages."""
     folder.mkdir(exist_ok=True)
     (folder / "settings.md").write_text(settings_page())
     (folder / "streams.md").write_text(streams_page())
+    (folder / "alarms.md").write_text(alarms_page(HEAD))
 
 
 if __name__ == "__main__":
