@@ -102,8 +102,8 @@ alarms:
 
 `capture` looks at one picture a second, after its parts have left. *Brightness* is that of the brightest twentieth of
 the picture. *Sharpness* and *shift* are against the view as it was in the first minute, kept in `view-<camera>.npz` of
-the line's state folder: let parts run then. Shift is looked for only where nothing moved (rails, screws, edges); without
-such places, or when they are not found again, nothing is said. After a change on purpose:
+the line's state folder: let parts run then. Shift is looked for only where nothing moved (rails, screws, edges);
+without such places, or when they are not found again, nothing is said. After a change on purpose:
 `sightline alarms --learn-view cam1`, on the camera's machine.
 """
 

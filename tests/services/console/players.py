@@ -96,7 +96,7 @@ class PlayedLine:
             sent_at=time.time(),
             rate_hz=2.0,
             last_error=error,
-            counters={"frames": self._frames, **self.counters.get(owner, {})},
+            counters={"frames": self._frames, "tickets": self._frames, **self.counters.get(owner, {})},
             detail={"connected": "no" if error else "yes"} if owner.startswith("capture-") else {},
         )
 

@@ -216,6 +216,9 @@ def test_page_shows_alarms_takes_orders_and_never_says_no_alarms_unwatched(
     client, line = running.client, running.line
     lost = "document.querySelector('[data-alarm=\"camera_lost:cam1\"]')"
     text, head = "document.body.textContent", "document.querySelector('.alarm-head').textContent"
+    wait_until(lambda: client.alarms() == [], "a line without conditions")
+    client.order("acknowledge")
+    wait_until(lambda: client.states() == {}, "a line without alarms")
     with chromium(tmp_path) as browser:
         browser.open(client.address)
         browser.wait(f"{head}.includes('no alarms')", 20)
