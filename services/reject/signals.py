@@ -10,7 +10,7 @@ from shared.messages import Result, Signal
 from shared.settings import RejectSettings
 
 MAX_PULSE_MS = 1000.0  # of a window in counts, when the belt hardly moves
-SaidT = TypeVar("SaidT", bound=Signal)
+SaidT = TypeVar("SaidT", Signal, Result)
 
 
 class Announcer:
