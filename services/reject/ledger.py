@@ -241,7 +241,7 @@ class Ledger:
             entry.missed = entry.deadline_ns <= now_ns
         else:
             self._follow(self._track.restore(entry, now_ns), now_ns)
-        if entry.part is None and entry.moment is not None:
+        if entry.part is None and (entry.deadline_ns is not None or entry.target is not None):
             self._join(entry, now_ns)
         if entry.deadline_ns is not None:
             self._schedule(entry, entry.deadline_ns)
