@@ -20,7 +20,7 @@ from shared.messages import Alarms
 from shared.settings import LineSettings
 
 SHORTEST_TURN_S = 0.01  # points that change faster are written together
-LOOK_S = 1.0  # for clients that are away
+LOOK_S = 0.5  # for clients that are away
 ALARMS_SILENT_S = 2.0
 CLOSE_S = 0.8
 
@@ -67,6 +67,7 @@ class OpcUaServer:
     async def _run(self, server: DoorServer, live: Live) -> None:
         news = self._desk.listen()
         try:
+            await live.show()
             await server.start()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(live.keep_showing())

@@ -19,9 +19,10 @@ from services.link.opcua import OpcUaServer
 from shared.messages import AlarmState, Outcome, Priority
 from shared.opcua import AUTOMATIC, EVENT, INDEX, LATEST, MACHINE, METHODS, RESULTS, opcua_nodes
 from shared.points import FAULT_CODES, STATUS, Fault
-from tests.opcua_link import PlayedLink, alarm, alarms, result
 from tests.opcua_peer import Controller, Heard, code_of, controller, identity
 from tests.service_process import wait_for
+from tests.services.link.opcua_link import PlayedLink
+from tests.services.link.opcua_news import alarm, alarms, result
 
 pytestmark = pytest.mark.process  # a server on a port
 START_SINGLE, START_CONTINUOUS, STOP = (f"{AUTOMATIC}.{name}" for name in ("StartSingleJob", "StartContinuous", "Stop"))
