@@ -33,7 +33,7 @@ class Feed:
     ) -> None:
         self._live_socket = bus.subscriber("live", settings.owners_of("live"))
         self._pulse_socket = bus.subscriber("pulse", settings.owners_of("pulse"))
-        self._signal_socket = bus.subscriber("signals", settings.owners_of("signals"))
+        self._signal_socket = bus.subscriber("signals", settings.owners_of("signals"), ["signal", "heartbeat"])
         self._live, self._processes, self._signals = live, processes, signals
         self._turned_ns = now_ns
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import structlog
 
 from services.link.adapters import make_adapter
-from services.link.desk import Adapter, Desk, PeerLostError, Peers
-from services.link.handshake import ChangeJob, Handshake, Order, Rules, TakePicture
+from services.link.desk import Adapter, Desk, PeerLostError, Peers, heed_cancellation
+from services.link.handshake import ChangeJob, Handshake, Order, Refusal, Rules, TakePicture
 from services.link.line_side import Ear, Facts, Hands, Heard
 from shared.life import Stop, service
+from shared.points import Fault
 from shared.settings import LineSettings
 from shared.wire import Bus
 
@@ -33,7 +34,7 @@ class Link:
         self._handshake = Handshake(rules_of(settings, owner))
         self._desk = Desk(self._handshake, self._begin, time.monotonic_ns)
         self._hands = Hands(bus, settings, owner)
-        self._ear = Ear(bus, settings, owner, self._on_heard, self._on_recipes, self._facts)
+        self._ear = Ear(bus, settings, owner, self._on_heard, self._on_recipe, self._facts)
         self._orders: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
 
@@ -64,7 +65,8 @@ class Link:
             left_s = max(self._desk.next_due_ns() - time.monotonic_ns(), 0) / 1e9
             self._woken.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), left_s)
+                async with asyncio.timeout(left_s):  # `wait_for` of 3.11 swallows a cancellation now and then
+                    await self._woken.wait()
 
     def _on_heard(self, message: Heard) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
@@ -74,9 +76,9 @@ class Link:
         self._desk.hear(message)
         self._woken.set()
 
-    def _on_recipes(self, recipes: frozenset[str]) -> None:
+    def _on_recipe(self, camera: str, recipe: str) -> None:
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._handshake.active_recipes, recipes)
+            self._loop.call_soon_threadsafe(self._handshake.active_recipe, camera, recipe)
 
     def _begin(self, order: Order) -> None:
         task = self._loop.create_task(self._carry_out(order))
@@ -85,11 +87,14 @@ class Link:
 
     async def _carry_out(self, order: Order) -> None:
         answer = await self._hands.carry_out(order)
+        self._desk.finished(order, self._outcome(order, answer))
+
+    def _outcome(self, order: Order, answer: tuple[str, ...]) -> Refusal | None:
         if isinstance(order, TakePicture):
-            self._handshake.picture_taken(answer, time.monotonic_ns())
-        elif isinstance(order, ChangeJob):
-            self._handshake.job_changed(answer[0])
-        self._desk.turn()
+            return self._handshake.picture_taken(answer, time.monotonic_ns())
+        if isinstance(order, ChangeJob):
+            return self._handshake.job_changed(answer[0])
+        return Refusal(Fault.NOT_CARRIED_OUT, answer[0]) if answer[0] else None
 
     def _facts(self) -> Facts:
         return Facts(self._desk.peers, self._desk.counters() | {"belt_unsent": self._hands.unsent})
@@ -106,6 +111,7 @@ async def keep_serving(make: Callable[[], Adapter], desk: Desk) -> None:
             if str(error) != desk.peers.words:
                 log.warning("peer lost", error=str(error))
             desk.peers = Peers(0, str(error))
+        heed_cancellation()
         if time.monotonic() - began_s > STEADY_S:
             pause_s = SHORTEST_PAUSE_S
         await asyncio.sleep(pause_s)

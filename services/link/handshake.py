@@ -6,12 +6,12 @@ rises, the request falls, the acknowledgement falls. Whatever is not known to be
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
 
+from services.link.results import Results
 from shared.messages import (
     Action,
     Alarms,
@@ -23,7 +23,6 @@ from shared.messages import (
     PartNews,
     Priority,
     Reason,
-    Result,
     Signal,
 )
 from shared.points import (
@@ -33,6 +32,7 @@ from shared.points import (
     PROTOCOL_VERSION,
     RESULT_CODES,
     STATUS,
+    STATUS_BY_NAME,
     TEXT_BYTES,
     Fault,
     Kind,
@@ -47,12 +47,11 @@ ALARMS_SILENT_NS = 2_000_000_000
 BEAT_NS = 1_000_000_000
 BLINK_NS = 500_000_000
 LATE_IN_A_ROW = 3
-REMEMBERED_PARTS = 1000  # results and signals told lately: the second message of a part makes no second result
 TRIGGER_TIMEOUT_NS = 5_000_000_000  # Busy ends then, whatever became of the part
 NOT_NORMAL = {AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED}
 NO_SCORE, NO_LATENCY, NO_MARGIN = 0xFFFF, 0xFFFF, -0x8000
 LONG = 1 << 32
-SEVERITY = {Outcome.OK: 0, Outcome.UNKNOWN: 1, Outcome.NG: 2}
+LEVELS = ("LineStopped", "JobChange")  # commands that mean the same however long they stand already
 
 
 class TakePicture(Struct, frozen=True):
@@ -65,6 +64,13 @@ class ChangeJob(Struct, frozen=True):
     """Inspect with this recipe from the next part on. `Handshake.job_changed` brings the answer."""
 
     recipe: str
+    by: str
+
+
+class SelectJob(Struct, frozen=True):
+    """Inspect with the recipe of this number: it is carried out as a `ChangeJob`."""
+
+    number: int
     by: str
 
 
@@ -81,12 +87,13 @@ class SilenceHorn(Struct, frozen=True):
 
 
 class ResetAlarms(Struct, frozen=True):
-    """The latched ones."""
+    """The latched ones. From a controller it clears what the point Reset clears, too."""
 
     by: str
 
 
 Order: TypeAlias = TakePicture | ChangeJob | AcknowledgeAlarms | SilenceHorn | ResetAlarms | EncoderCount | BeltState
+Asked: TypeAlias = Order | SelectJob
 
 
 class Refusal(Struct, frozen=True):
@@ -113,38 +120,37 @@ class Handshake:
         self._rules = rules
         self._commands: dict[str, Value] = empty(COMMANDS)
         self._owner = ""  # the controller that wrote last: a second one may read, not write
+        self._written: set[str] = set()  # bits that the controller in control has written
+        self._left_up: set[str] = set()  # bits that were 1 when the controller before it left, and not 0 since
         self._orders: list[Order] = []
         self._heartbeat: Heartbeat | None = None
         self._beat, self._beat_due_ns = False, 0
         self._alarms: tuple[Alarms, int] | None = None
-        self._results: deque[PartNews] = deque()
-        self._shown: PartNews | None = None  # the one that ResultValid is about
-        self._told: dict[str, Outcome] = {}
+        self._results = Results(rules.acknowledged, rules.queue, rules.keep_ns)
         self._window: tuple[PartNews, int] | None = None  # and when it closes
         self._taking: TakePicture | None = None  # ordered, not answered yet
         self._open: list[tuple[tuple[str, ...], int]] = []  # tickets of triggered parts without a result; until when
         self._last_part_id = ""
-        self._job = 0
-        self._changing: ChangeJob | None = None
+        self._recipes: dict[str, str] = {}  # camera's process -> the recipe it inspects with
+        self._changing: ChangeJob | None = None  # ordered, not answered yet
         self._fault = Fault.NONE
         self._trigger_ack = self._job_ack = False
-        self._missed = self._overrun = self._stop = False
+        self._trigger_waits = self._job_waits = False  # the request that is up now was taken, its answer is to come
+        self._missed = self._stop = False
         self._late_in_a_row = 0
         self._counters = dict.fromkeys(
             (
-                "ResultNumber",
                 "PartsPassed",
                 "PartsRejected",
                 "PartsUnknown",
                 "PartsLate",
                 "TriggersTaken",
                 "TriggersMissed",
-                "ResultsLost",
                 "WritesRefused",
             ),
             0,
         )
-        self._outdated = 0  # signals that came when their window was over
+        self._windows_missed = 0  # signals that came when their window was over
 
     # -- from the line ---------------------------------------------------------------------------------------------
 
@@ -154,28 +160,32 @@ class Handshake:
             self._heartbeat = message
         elif isinstance(message, Alarms):
             self._alarms = (message, now_ns)
-        elif self._concerns(message):
+        elif self.concerns(message):
             if isinstance(message, Signal):
                 self._pass_ejector(message, now_ns)
-            self._queue_result(message, now_ns)
+            self._results.hear(message, now_ns)
 
-    def _concerns(self, message: PartNews) -> bool:
+    def concerns(self, message: PartNews) -> bool:
+        """Is it about a part of this link's cameras?"""
         cameras = message.cameras or (message.camera,)
         return any(camera in self._rules.cameras for camera in cameras)
 
     def _pass_ejector(self, signal: PartNews, now_ns: int) -> None:
-        """The window of this part is open. One of the part before is over: its part has passed."""
-        self._count_part(signal)
-        closes_ns = signal.deadline_ns + round(signal.pulse_ms * 1e6)
+        """The window of this part is open. One of the part before is over: its part has passed. A signal that comes
+        too late, or behind that of a later part, opens nothing: another part is at the ejector by now."""
+        closes_ns = min(signal.deadline_ns, now_ns) + round(signal.pulse_ms * 1e6)
+        overtaken = self._window is not None and signal.deadline_ns < self._window[0].deadline_ns
+        in_time = now_ns <= closes_ns and not overtaken
+        self._count_part(signal, let_pass=in_time and signal.action is Action.ACCEPT)
         if signal.action is Action.STOP:
             self._stop = True
-        if now_ns > closes_ns:
-            self._outdated += 1
-            return
-        self._window = (signal, closes_ns)
+        if in_time:
+            self._window = (signal, closes_ns)
+        else:
+            self._windows_missed += 1
 
-    def _count_part(self, signal: PartNews) -> None:
-        self._count("PartsPassed" if signal.action is Action.ACCEPT else "PartsRejected")
+    def _count_part(self, signal: PartNews, let_pass: bool) -> None:
+        self._count("PartsPassed" if let_pass else "PartsRejected")
         late = signal.outcome is Outcome.UNKNOWN and signal.reason is Reason.LATE
         if signal.outcome is Outcome.UNKNOWN:
             self._count("PartsUnknown")
@@ -185,62 +195,56 @@ class Handshake:
         if self._late_in_a_row >= LATE_IN_A_ROW:
             self._blame(Fault.LATE_RESULTS)
 
-    def _queue_result(self, message: PartNews, now_ns: int) -> None:
-        """One result for each part, and one more when it turns out worse."""
-        self._open = [part for part in self._open if message.ticket_id not in part[0]]
-        told = self._told.get(message.ticket_id)
-        if told is not None and SEVERITY[message.outcome] <= SEVERITY[told]:
-            return
-        self._told[message.ticket_id] = message.outcome
-        if len(self._told) > REMEMBERED_PARTS:
-            del self._told[next(iter(self._told))]
-        self._results.append(message)
-        self._drop_old_results(now_ns)
-        if not self._rules.acknowledged:
-            while len(self._results) > 1:
-                self._results.popleft()
-        while len(self._results) > self._rules.queue:
-            self._lose(self._results[1])  # not the one that is shown: it may be read right now
-
-    def _drop_old_results(self, now_ns: int) -> None:
-        for result in list(self._results):
-            if now_ns > result.deadline_ns + self._rules.keep_ns:
-                self._lose(result)
-
-    def _lose(self, result: PartNews) -> None:
-        self._results.remove(result)
-        if result is self._shown:
-            self._shown = None
-        if self._rules.acknowledged:
-            self._count("ResultsLost")
-            self._overrun = True
-
     def keep_until_ns(self, news: PartNews | Alarms) -> int | None:
-        """Until when a piece of news may be told: of a result a while after its part has passed, of a signal while its
-        window is open; alarms always."""
+        """Until when a piece of news may be told: of a part a while after it has passed; alarms always.
+
+        A Signal tells how the part ended, too; as an order to an ejector it is over with its ``pulse_ms``.
+        """
         if isinstance(news, Alarms):
             return None
-        if isinstance(news, Result):
-            return news.deadline_ns + self._rules.keep_ns
-        return news.deadline_ns + max(round(news.pulse_ms * 1e6), self._rules.keep_ns)
+        passed_ns = news.deadline_ns if isinstance(news, Signal) else max(news.deadline_ns, news.signalled_ns)
+        return passed_ns + max(round(news.pulse_ms * 1e6), self._rules.keep_ns)
 
     # -- from the controller ---------------------------------------------------------------------------------------
 
-    def write(self, values: Values, peer: str, now_ns: int) -> Refusal | None:
-        """All of the values, or none with the reason."""
+    def write(self, values: Values, peer: str, now_ns: int, image: bool = False) -> Refusal | None:
+        """All of the values, or none with the reason.
+
+        ``image``: it shows how the bits stand, as cyclic writes do. What was 1 in the first one may have been so for
+        long, and for the controller or the link before: it is no rise.
+        """
         refusal = self._check(values, peer)
         if refusal is not None:
-            self.refuse(now_ns)
+            self.refuse()
             return refusal
         self._owner = peer
         before = dict(self._commands)
         self._commands |= values
-        for name in values:
-            if COMMANDS_BY_NAME[name].kind is Kind.BIT and self._commands[name] != before[name]:
-                self._edge(name, bool(self._commands[name]), now_ns)
         if "EncoderCount" in values:
             self._orders.append(EncoderCount(int(values["EncoderCount"]), now_ns))
+        for name in values:
+            if COMMANDS_BY_NAME[name].kind is Kind.BIT:
+                self._take_bit(name, bool(before[name]), image, now_ns)
         return None
+
+    def _take_bit(self, name: str, before: bool, image: bool, now_ns: int) -> None:
+        up = bool(self._commands[name])
+        fresh = name not in self._left_up and not (image and name not in self._written)
+        self._written.add(name)
+        if not up:
+            self._left_up.discard(name)
+        if up != before and (fresh or not up or name in LEVELS):
+            self._edge(name, up, now_ns)
+        elif up != before:
+            self._refuse_rise(name)
+
+    def _refuse_rise(self, name: str) -> None:
+        """It stands at 1 already: nobody knows what for."""
+        self.refuse()
+        if name == "Trigger":
+            self._miss(Fault.TRIGGER_REPLAYED)
+        elif name == "ResultAck":
+            self._results.hide()
 
     def _check(self, values: Values, peer: str) -> Refusal | None:
         for name, value in values.items():
@@ -253,14 +257,18 @@ class Handshake:
             return Refusal(Fault.NOT_IN_CONTROL, f"{self._owner} is in control")
         return None
 
-    def order(self, order: Order, now_ns: int) -> None:
-        """An order that came as a message, not as points."""
-        if isinstance(order, TakePicture):
-            self._take_picture(order.part_id, now_ns)
-        else:
-            self._orders.append(order)
+    def order(self, asked: Asked, now_ns: int) -> Order | Refusal:
+        """An order that came as a message, not as points; -> what is carried out for it, or why nothing is."""
+        if isinstance(asked, TakePicture):
+            return self._take_picture(asked.part_id, now_ns)
+        if isinstance(asked, SelectJob):
+            return self._change_job(asked.number, asked.by)
+        if isinstance(asked, ResetAlarms):
+            self._clear()
+        self._orders.append(asked)
+        return asked
 
-    def refuse(self, now_ns: int) -> None:
+    def refuse(self) -> None:
         """Count a command that was not carried out."""
         self._count("WritesRefused")
 
@@ -268,11 +276,13 @@ class Handshake:
         """The controller in control is gone: its commands rest, the next one may take over."""
         if peer != self._owner:
             return
-        self._owner = ""
-        for name, value in self._commands.items():
-            if value is True and name != "LineStopped":
-                self._commands[name] = False
-                self._edge(name, False, now_ns)
+        stopped = self._commands["LineStopped"]
+        up = {name for name, value in self._commands.items() if value is True and name != "LineStopped"}
+        self._owner, self._written = "", set()
+        self._left_up |= up
+        self._commands = empty(COMMANDS) | {"LineStopped": stopped}
+        for name in up:
+            self._edge(name, False, now_ns)
 
     def _edge(self, name: str, risen: bool, now_ns: int) -> None:
         if name == "Trigger":
@@ -288,79 +298,98 @@ class Handshake:
 
     def _pushbutton(self, name: str) -> None:
         if name == "Reset":
-            self._fault = Fault.NONE
-            self._missed = self._overrun = self._stop = False
-            self._late_in_a_row = 0
+            self._clear()
             self._orders.append(ResetAlarms(self._owner))
         elif name == "SilenceHorn":
             self._orders.append(SilenceHorn(self._owner))
         elif name == "AcknowledgeAlarms":
             self._orders.append(AcknowledgeAlarms(self._owner))
 
-    def _trigger_edge(self, risen: bool, now_ns: int) -> None:
-        if not risen:
-            self._trigger_ack = False
-            return
-        self._take_picture(str(self._commands["TriggerPartId"]), now_ns)
+    def _clear(self) -> None:
+        self._fault = Fault.NONE
+        self._missed = self._stop = self._results.overrun = False
+        self._late_in_a_row = 0
 
-    def _take_picture(self, part_id: str, now_ns: int) -> None:
+    def _trigger_edge(self, risen: bool, now_ns: int) -> None:
+        self._trigger_ack = self._trigger_waits = False
+        if risen:
+            order = self._take_picture(str(self._commands["TriggerPartId"]), now_ns)
+            self._trigger_waits = isinstance(order, TakePicture)
+
+    def _take_picture(self, part_id: str, now_ns: int) -> TakePicture | Refusal:
         if not self._is_ready(now_ns) or self._taking is not None:
             self._miss(Fault.NONE)
-        elif part_id and part_id == self._last_part_id:
-            self._miss(Fault.TRIGGER_REPLAYED)
-        else:
-            self._taking = TakePicture(part_id)
-            self._orders.append(self._taking)
+            return Refusal(Fault.TRIGGER_REFUSED, "not ready: see the point Ready")
+        if part_id and part_id == self._last_part_id:
+            return self._miss(Fault.TRIGGER_REPLAYED)
+        self._missed = False
+        self._taking = TakePicture(part_id)
+        self._orders.append(self._taking)
+        return self._taking
 
-    def _miss(self, fault: Fault) -> None:
+    def _miss(self, fault: Fault) -> Refusal:
         self._missed = True
         self._count("TriggersMissed")
         self._blame(fault)
+        return Refusal(fault, FAULT_CODES[fault][1])
 
-    def picture_taken(self, ticket_ids: tuple[str, ...], now_ns: int) -> None:
+    def picture_taken(self, ticket_ids: tuple[str, ...], now_ns: int) -> Refusal | None:
         """The answer to `TakePicture`: the tickets of the part, one of each camera; empty: refused, or no answer."""
         taking, self._taking = self._taking, None
         if taking is None:
-            return
+            return None
+        waits, self._trigger_waits = self._trigger_waits, False
         if not ticket_ids:
-            self._miss(Fault.TRIGGER_REFUSED)
-            return
-        self._missed = False
+            return self._miss(Fault.TRIGGER_REFUSED)
         self._last_part_id = taking.part_id
         self._count("TriggersTaken")
-        self._trigger_ack = bool(self._commands["Trigger"])
-        if not any(ticket in self._told for ticket in ticket_ids):
-            self._open.append((ticket_ids, now_ns + TRIGGER_TIMEOUT_NS))
+        self._trigger_ack = waits
+        self._open.append((ticket_ids, now_ns + TRIGGER_TIMEOUT_NS))
+        return None
 
     def _result_edge(self, risen: bool) -> None:
-        if risen and self._shown is not None:
-            self._results.remove(self._shown)
-            self._shown = None
+        if risen:
+            self._results.acknowledge()
 
     def _job_edge(self, risen: bool) -> None:
-        if not risen:
-            self._job_ack = False
-            return
-        recipe = self._rules.jobs.get(int(self._commands["NewJobId"]))
-        if recipe is None:
-            self._count("WritesRefused")
-            self._blame(Fault.UNKNOWN_JOB)
-        elif self._changing is None:
-            self._changing = ChangeJob(recipe, self._owner)
-            self._orders.append(self._changing)
+        self._job_ack = self._job_waits = False
+        if risen:
+            order = self._change_job(int(self._commands["NewJobId"]), self._owner)
+            self._job_waits = isinstance(order, ChangeJob)
 
-    def job_changed(self, error: str) -> None:
+    def _change_job(self, number: int, by: str) -> ChangeJob | Refusal:
+        recipe = self._rules.jobs.get(number)
+        if recipe is None:
+            self.refuse()
+            self._blame(Fault.UNKNOWN_JOB)
+            return Refusal(Fault.UNKNOWN_JOB, f"no recipe has the number {number}")
+        if self._changing is not None:
+            self.refuse()
+            self._blame(Fault.JOB_REFUSED)
+            return Refusal(Fault.JOB_REFUSED, f"the change to {self._changing.recipe} is not done yet")
+        self._changing = ChangeJob(recipe, by)
+        self._orders.append(self._changing)
+        return self._changing
+
+    def job_changed(self, error: str) -> Refusal | None:
         """The answer to `ChangeJob`; empty: every camera has it."""
         changing, self._changing = self._changing, None
+        waits, self._job_waits = self._job_waits, False
         if error:
             self._blame(Fault.JOB_REFUSED)
-        elif changing is not None:
-            self._job_ack = bool(self._commands["JobChange"])
+            return Refusal(Fault.JOB_REFUSED, error)
+        if changing is not None:
+            self._job_ack = waits
+            self._recipes = dict.fromkeys(self._recipes, changing.recipe)  # their pulses say so half a second later
+        return None
 
-    def active_recipes(self, recipes: frozenset[str]) -> None:
-        """What the cameras inspect with, as their pulses say."""
-        jobs = [number for number, recipe in self._rules.jobs.items() if frozenset({recipe}) == recipes]
-        self._job = jobs[0] if jobs else 0
+    def active_recipe(self, camera: str, recipe: str) -> None:
+        """What a camera's process inspects with, whenever its pulse says something else than before."""
+        self._recipes[camera] = recipe
+
+    def _job(self) -> int:
+        recipes = set(self._recipes.values())
+        return next((number for number, recipe in self._rules.jobs.items() if {recipe} == recipes), 0)
 
     def take_orders(self) -> list[Order]:
         """What is to be carried out now."""
@@ -371,15 +400,17 @@ class Handshake:
 
     def turn(self, now_ns: int) -> None:
         """Let time pass."""
-        if self._is_online(now_ns) and now_ns >= self._beat_due_ns:
+        online = self._is_online(now_ns)
+        if online and now_ns >= self._beat_due_ns:
             self._beat, self._beat_due_ns = not self._beat, now_ns + BEAT_NS
         if self._window is not None and now_ns > self._window[1]:
             self._window = None
-        self._drop_old_results(now_ns)
-        self._open = [part for part in self._open if part[1] > now_ns]
-        if self._shown is None and self._results and not self._commands["ResultAck"]:
-            self._shown = self._results[0]
-            self._count("ResultNumber")
+        self._results.turn(now_ns, may_show=not self._commands["ResultAck"], alive=online)
+        self._open = [
+            (tickets, until_ns)
+            for tickets, until_ns in self._open
+            if until_ns > now_ns and not any(map(self._results.is_told, tickets))
+        ]
 
     def next_due_ns(self, now_ns: int) -> int:
         """When something changes by itself."""
@@ -388,6 +419,9 @@ class Handshake:
             due += [self._beat_due_ns, self._heartbeat.sent_ns + SILENT_NS + 1]
         if self._window is not None:
             due.append(self._window[1] + 1)
+        results_due_ns = self._results.next_due_ns()
+        if results_due_ns is not None:
+            due.append(results_due_ns)
         return min(one for one in due if one > now_ns)
 
     def _is_online(self, now_ns: int) -> bool:
@@ -407,16 +441,17 @@ class Handshake:
     @property
     def counters(self) -> dict[str, int]:
         """Of parts, triggers, results and refused writes; and of windows that were over when their signal came."""
-        return self._counters | {"WindowsMissed": self._outdated}
+        results = {"ResultNumber": self._results.count % LONG, "ResultsLost": self._results.lost % LONG}
+        return self._counters | results | {"WindowsMissed": self._windows_missed}
 
     # -- to the controller -----------------------------------------------------------------------------------------
 
     def values(self, now_ns: int) -> Values:
         """Every point, status and command."""
-        status = empty(STATUS) | self._counters
-        status |= self._health(now_ns) | self._handshakes() | self._ejector() | self._alarm_points(now_ns)
-        if self._shown is not None:
-            status |= result_points(self._shown)
+        status = empty(STATUS) | {name: count for name, count in self.counters.items() if name in STATUS_BY_NAME}
+        status |= self._health(now_ns) | self._handshakes() | self._ejector(now_ns) | self._alarm_points(now_ns)
+        if self._results.shown is not None:
+            status |= result_points(self._results.shown)
         return status | self._commands
 
     def _health(self, now_ns: int) -> dict[str, Value]:
@@ -429,7 +464,7 @@ class Handshake:
             "Fault": self._fault is not Fault.NONE,
             "FaultCode": FAULT_CODES[self._fault][0],
             "ProtocolVersion": PROTOCOL_VERSION,
-            "JobId": self._job,
+            "JobId": self._job(),
         }
 
     def _handshakes(self) -> dict[str, Value]:
@@ -437,19 +472,20 @@ class Handshake:
             "TriggerAck": self._trigger_ack,
             "Busy": bool(self._open) or self._taking is not None,
             "MissedTrigger": self._missed,
-            "ResultOverrun": self._overrun,
+            "ResultOverrun": self._results.overrun,
             "JobChangeAck": self._job_ack,
-            "ResultsQueued": len(self._results),
+            "ResultsQueued": self._results.queued,
             "StopLine": self._stop,
         }
 
-    def _ejector(self) -> dict[str, Value]:
+    def _ejector(self, now_ns: int) -> dict[str, Value]:
         if self._window is None:
             return {}
         signal = self._window[0]
+        accept = signal.action is Action.ACCEPT
         return {
-            "Accept": signal.action is Action.ACCEPT,
-            "Reject": signal.action is not Action.ACCEPT,
+            "Accept": accept and self._is_online(now_ns),
+            "Reject": not accept,
             "EjectorPartNumber": signal.seq % LONG,
         }
 

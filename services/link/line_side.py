@@ -70,12 +70,12 @@ class Ear(threading.Thread):
         settings: LineSettings,
         owner: str,
         hear: Callable[[Heard], None],
-        recipes: Callable[[frozenset[str]], None],
+        recipe: Callable[[str, str], None],
         facts: Callable[[], Facts],
     ) -> None:
-        """``hear`` and ``recipes`` are called on this thread; ``facts`` too."""
+        """``hear``, ``recipe`` (of a camera's process) and ``facts`` are called on this thread."""
         super().__init__(name="ear", daemon=True)
-        self._bus, self._hear, self._recipes, self._facts = bus, hear, recipes, facts
+        self._bus, self._hear, self._recipe, self._facts = bus, hear, recipe, facts
         link = settings.links[owner.removeprefix("link-")]
         self._cameras = {f"capture-{camera}" for camera in link.cameras or settings.cameras}
         self._signals = bus.subscriber("signals", settings.owners_of("signals"), ["signal", "result", "heartbeat"])
@@ -119,7 +119,7 @@ class Ear(threading.Thread):
         recipe = pulse.detail.get("recipe", "")
         if self._active.get(pulse.service) != recipe:
             self._active[pulse.service] = recipe
-            self._recipes(frozenset(self._active.values()))
+            self._recipe(pulse.service, recipe)
 
     def _report(self, now_ns: int) -> None:
         facts, heart = self._facts(), self._heart
@@ -145,16 +145,16 @@ class Hands:
         self.unsent = 0  # belt messages that reject had no room for, or was away for
 
     async def carry_out(self, order: Order) -> tuple[str, ...]:
-        """-> what `Handshake` wants to hear of it: tickets of a trigger, or why a change of job failed ("" = done)."""
+        """-> what became of it: the tickets of a trigger; of anything else why it was not done ("" = done)."""
         if isinstance(order, TakePicture):
             return await self._take_picture(order)
         if isinstance(order, ChangeJob):
             return (await self._change_job(order),)
         if isinstance(order, EncoderCount | BeltState):
-            self.unsent += not self._belt.send(order)
-            return ()
-        await self._order_alarms(order)
-        return ()
+            sent = self._belt.send(order)
+            self.unsent += not sent
+            return ("" if sent else "the ledger is away",)
+        return (await self._order_alarms(order),)
 
     async def _take_picture(self, order: TakePicture) -> tuple[str, ...]:
         """Tickets of all cameras that wait for a trigger; none when one of them has no ticket: the part is in doubt."""
@@ -176,12 +176,14 @@ class Hands:
     async def _ask_cameras(self, cameras: Sequence[str], request: Struct) -> list[Any]:
         return await asyncio.gather(*(self._cameras[camera].ask(request) for camera in cameras))
 
-    async def _order_alarms(self, order: AcknowledgeAlarms | SilenceHorn | ResetAlarms) -> None:
+    async def _order_alarms(self, order: AcknowledgeAlarms | SilenceHorn | ResetAlarms) -> str:
         """The alarms' process writes its own audit."""
         actions = {AcknowledgeAlarms: "acknowledge", SilenceHorn: "silence", ResetAlarms: "reset"}
         reply = await self._alarms.ask(AlarmOrder(actions[type(order)], f"{self._owner} {order.by}".strip()))
         if not isinstance(reply, AlarmReply):
             log.warning("the alarms' process did not answer", order=type(order).__name__)
+            return "the alarms' process did not answer"
+        return reply.error
 
     def _note(self, action: str, subject: str, by: str, after: str, reason: str) -> None:
         self._audit.send(Audit(time.time(), f"{self._owner} {by}".strip(), action, subject, "", after, reason))

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from services.link.desk import Desk
-from services.link.handshake import ChangeJob, Handshake, Order, Rules, TakePicture
+from services.link.handshake import ChangeJob, Handshake, Order, Refusal, Rules, TakePicture
 from services.link.opcua import OpcUaServer
 from services.link.opcua_door import DoorServer
 from shared.links import OpcUaSettings
 from shared.messages import Heartbeat
+from shared.points import Fault
 from tests.opcua_peer import PASSWORD, USER, identity, is_open
 from tests.rtsp import free_port
 from tests.service_process import wait_for
@@ -58,7 +59,7 @@ class PlayedLink:
     def start(self) -> PlayedLink:
         """Return when the port is open."""
         self.begin()
-        wait_for(lambda: is_open(self.port), 60, "the server")
+        wait_for(lambda: is_open(self.port), 110, "the server")  # busy machines take their time
         return self
 
     def stop(self) -> float:
@@ -135,16 +136,18 @@ class PlayedLink:
 
     def _carry_out(self, order: Order) -> None:
         self.orders.append(order)
-        if isinstance(order, TakePicture) and self.answers:
-            self.ticket += 1
-            tickets = (f"cam1:s:{self.ticket}",) if self.accepts else ()
-            self._loop.call_later(0.05, self._then, lambda: self.handshake.picture_taken(tickets, time.monotonic_ns()))
-        elif isinstance(order, ChangeJob) and self.answers:
-            error = "" if self.accepts else "the camera is away"
-            self._loop.call_later(0.05, self._then, lambda: self.handshake.job_changed(error))
-            if self.accepts:
-                self._loop.call_later(0.05, self.handshake.active_recipes, frozenset({order.recipe}))
+        if self.answers:
+            self._loop.call_later(0.05, self.answer, order)
 
-    def _then(self, answer: Callable[[], None]) -> None:
-        answer()
-        self.desk.turn()
+    def answer(self, order: Order) -> None:
+        """As the cameras' and the alarms' processes do."""
+        outcome = None if self.accepts else Refusal(Fault.NOT_CARRIED_OUT, "it is away")
+        if isinstance(order, TakePicture):
+            self.ticket += self.accepts
+            tickets = (f"cam1:s:{self.ticket}",) if self.accepts else ()
+            outcome = self.handshake.picture_taken(tickets, time.monotonic_ns())
+        elif isinstance(order, ChangeJob):
+            outcome = self.handshake.job_changed("" if self.accepts else "the camera is away")
+            if self.accepts:
+                self.handshake.active_recipe("cam1", order.recipe)
+        self.desk.finished(order, outcome)

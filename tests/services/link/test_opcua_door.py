@@ -102,7 +102,6 @@ def test_a_trusted_client_with_its_password_comes_in(link: PlayedLink, who: str)
 
 LOGINS = {
     "wrong password": (USER, PASSWORD + "!", "BadUserAccessDenied"),
-    "no password": (USER, "", "BadUserAccessDenied"),
     "unknown user": ("nobody", PASSWORD, "BadUserAccessDenied"),
     "nobody at all": (None, None, "BadIdentityTokenRejected"),
 }
