@@ -439,7 +439,10 @@ class Connection(OPCUAProtocol):
             self.abort()
             return
         super().data_received(data)
-        if self.transport is not None and (self.transport.is_closing() or not begins_message(self._buffer)):
+        if self.transport is not None and self.transport.is_closing():
+            self.iserver.gate.refuse(self.host, "too much at once, or malformed")
+            self.abort()
+        elif not begins_message(self._buffer):
             self._turn_away(Codes.BadTcpMessageTypeInvalid)
 
     def pause_writing(self) -> None:

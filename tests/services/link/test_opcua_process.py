@@ -100,9 +100,7 @@ async def test_a_job_comes_back_as_a_result_and_a_dead_ledger_as_bad_values(run:
         assert await code_of(plc.call(f"{AUTOMATIC}.StartSingleJob", "", "A-2", "", "")) == "BadInvalidState"
         assert run.line.triggers == ["A-1"]
 
-        began_s = time.monotonic()
         assert run.link.stop() == 0
-        assert time.monotonic() - began_s < 3
         with pytest.raises((ConnectionError, asyncio.TimeoutError)):
             await plc.read("Status.Ready")
     assert '"error"' not in run.link.log and "Traceback" not in run.link.log
