@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from services.lab import cli as lab
-from services.line import books, demo
+from services.line import alarms, books, demo
 from services.line import cli as line
 from services.plc import cli as plc
 from shared.errors import SightlineError
@@ -18,6 +18,7 @@ app.add_typer(line.app)
 app.add_typer(demo.app)
 app.add_typer(books.app)
 app.add_typer(plc.app)
+app.add_typer(alarms.app)
 app.add_typer(lab.app)
 
 

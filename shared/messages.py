@@ -339,6 +339,7 @@ class Alarms(Struct, frozen=True, tag="alarms"):
     alarms: tuple[Alarm, ...]
     flood: bool = False
     horn: bool = False
+    left_out: int = 0  # the least important of more than a thousand
 
 
 class AlarmOrder(Struct, frozen=True, tag="alarm_order"):

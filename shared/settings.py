@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as VariableError
 
+from shared.alarm_settings import AlarmSettings
 from shared.errors import SettingsError
 from shared.links import LinkSettings
 from shared.method import Method
@@ -277,6 +278,7 @@ class LineSettings(BaseSettings):
     encoder: EncoderSettings | None = None
     lanes: dict[Name, LaneSettings] = Field({}, description="name -> cameras that decide one part together")
     links: dict[Name, LinkSettings] = Field({}, description="name -> one way to the line's controllers (docs/line.md)")
+    alarms: AlarmSettings = AlarmSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     console: ConsoleSettings = ConsoleSettings()
     stall: StallSettings = StallSettings()
@@ -394,6 +396,10 @@ class LineSettings(BaseSettings):
         except OSError as error:
             raise SettingsError(f"state_dir: {folder} cannot be made: {error.strerror}") from error
         return folder.absolute()
+
+    def view_file(self, camera: str) -> Path:
+        """How the camera's view was when it was learnt; removed, it is learnt anew."""
+        return self.state / f"view-{camera}.npz"
 
     @property
     def run_dir(self) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
+from shared.alarm_kpi import AlarmKpi
 from shared.messages import Action, Defect, Outcome, Reason
 from shared.store import Event
 
@@ -87,6 +89,26 @@ def score(event: Event) -> str:
         return f"{event.score:.2f}"
     sign = ">" if event.score > event.threshold else "≤"
     return f"{event.score:.2f} {sign} {event.threshold:.2f}"
+
+
+def kpi_facts(found: AlarmKpi) -> list[tuple[str, str]]:
+    """The figures of the alarms, in words."""
+
+    def listed(names: Iterable[str]) -> str:
+        return ", ".join(names) or "none"
+
+    return [
+        ("Alarms", f"{found.alarms}, {found.per_hour:.1f} an hour (6 are acceptable, 12 the most)"),
+        ("Most in 10 minutes", str(found.peak_10_min)),
+        ("By priority", ", ".join(f"{count} {name}" for name, count in found.by_priority.items())),
+        ("Time in flood", f"{found.flood_percent:.1f} %"),
+        ("Most frequent", listed(f"{alarm} ({count})" for alarm, count in found.frequent)),
+        ("Chattering", listed(found.chattering)),
+        ("Standing a day", listed(found.standing)),
+        ("Stale a day", listed(found.stale)),
+        ("Shelved", listed(found.shelved)),
+        ("Out of service", listed(found.out_of_service)),
+    ]
 
 
 def milliseconds(value: float | None) -> str:

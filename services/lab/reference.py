@@ -1,4 +1,4 @@
-"""Writes the reference pages: settings models and stream table in, docs/settings.md and docs/streams.md out.
+"""Writes the reference pages: settings models, stream table and alarm table in, docs/*.md out.
 
 Run as ``python -m services.lab.reference`` after changing either; a test fails while the pages say something else.
 """
@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from services.lab.alarm_reference import alarms_page
 from shared.messages import Alarm, Defect
 from shared.opcua import opcua_nodes
 from shared.points import COMMANDS, FAULT_CODES, RESULT_CODES, STATUS, Kind, Point
@@ -204,6 +205,7 @@ def write(folder: Path = DOCS) -> None:
     (folder / "settings.md").write_text(settings_page())
     (folder / "streams.md").write_text(streams_page())
     (folder / "line.md").write_text(line_page())
+    (folder / "alarms.md").write_text(alarms_page(HEAD))
 
 
 if __name__ == "__main__":

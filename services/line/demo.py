@@ -253,7 +253,7 @@ def plc_figures(report_file: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {
         name: value for name, value in report.items() if name not in ("parts", "mistakes", "last_error")
     }
-    return figures | report["mistakes"]
+    return {**figures, **report["mistakes"]}
 
 
 def show_film(command: Sequence[str], film: Path, seconds: float) -> float:

@@ -24,7 +24,7 @@ from shared.links import WebhookSettings
 from shared.messages import Outcome, Signal
 
 WAITING_PARTS = 4096  # about 4 MB
-SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between two tries, doubled each time
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0  # between two tries, doubled each time
 ANSWER_BYTES = 1 << 16  # read to keep the connection; a longer answer ends it
 TOO_MANY = 429
 log = structlog.get_logger()

@@ -47,6 +47,7 @@ class Localize:
     def _beat(self, now_ns: int) -> None:
         self._heart.last_error = "; ".join(filter(None, (self._learnt.trouble, self._watch.trouble)))
         self._heart.state = State.DEGRADED if self._heart.last_error else State.OK
+        self._heart.detail = {f"drift.{camera}": words for camera, words in self._watch.troubles.items()}
         self._heart.counters["refused"] = self._frames.refused
         self._heart.beat(now_ns)
 

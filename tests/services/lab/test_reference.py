@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.lab.reference import DOCS, line_page, settings_page, settings_rows, streams_page
+from services.lab.alarm_reference import alarms_page
+from services.lab.reference import DOCS, HEAD, line_page, settings_page, settings_rows, streams_page
+from shared.alarm_table import ROWS as ALARMS
 
 ROWS = list(settings_rows())
 
@@ -15,6 +17,13 @@ PAGES = [("settings.md", settings_page), ("streams.md", streams_page), ("line.md
 @pytest.mark.parametrize(("name", "page"), PAGES, ids=[name for name, _ in PAGES])
 def test_committed_page_equals_the_generated_one(name, page) -> None:
     assert (DOCS / name).read_text() == page(), "run: python -m services.lab.reference"
+
+
+def test_committed_page_of_the_alarms_equals_the_generated_one_and_has_every_alarm() -> None:
+    page = alarms_page(HEAD)
+    assert (DOCS / "alarms.md").read_text() == page, "run: python -m services.lab.reference"
+    assert all(page.count(f"`{row.kind}`") >= 2 for row in ALARMS)
+    assert all(row.cause in page and row.consequence in page for row in ALARMS)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])

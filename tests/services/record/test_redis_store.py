@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from services.record.evidence import Evidence
-from services.record.redis_store import Record, RedisStore
+from services.record.packing import AuditRecord, Record
+from services.record.redis_store import RedisStore
 from shared.errors import StoreAwayError, StoreRefusedError
-from shared.messages import Outcome, Pulse, Reason, State
+from shared.messages import Audit, Outcome, Pulse, Reason, State
 from shared.store import Counts, EventStore
 from tests.redis_server import RedisServer, running_redis
 from tests.services.record.settlements import AT, settlement
@@ -203,3 +204,31 @@ def test_pulses_and_acknowledgements_live_as_long_as_they_should(
     server.client.hset("sightline:a:acks", "odd", "words")
     store.forget_acknowledgements(datetime.now(UTC))
     assert sorted(store.acknowledged()) == ["new", "odd"]
+
+
+def test_audit_is_stored_once_however_often_it_comes(
+    server: RedisServer, store: RedisStore, reader: EventStore
+) -> None:
+    first = Audit(AT, "ann", "shelve", "output_lost:plc", "unacknowledged", "shelved", "cable is changed")
+    second = Audit(AT + 1, "plc", "job_change", "cam1")
+    assert [store.write(AuditRecord(key, one)) for key, one in (("a", first), ("b", second))] == [True, True]
+    assert [store.write(AuditRecord(key, one)) for key, one in (("a", first), ("b", second))] == [False, False]
+    assert reader.audit(10) == [second, first]
+    server.client.xadd("sightline:a:audit", {"hello": "world"})
+    assert reader.audit(10) == [second, first]  # the foreign entry is passed over
+    assert reader.audit(2) == [second]
+
+
+def test_audit_older_than_the_days_to_keep_is_trimmed(server: RedisServer, store: RedisStore) -> None:
+    old_ms = round((time.time() - 31 * 86400) * 1000)
+    for number in range(300):
+        server.client.xadd("sightline:a:audit", {"at": "1"}, id=f"{old_ms}-{number}")
+    store.write(AuditRecord("a", Audit(AT, "ann", "reset")))
+    assert server.client.xlen("sightline:a:audit") < 150
+
+
+def test_audit_under_a_key_of_another_kind_is_refused(server: RedisServer, store: RedisStore) -> None:
+    server.client.sadd("sightline:a:audit", "foreign")
+    with pytest.raises(StoreRefusedError, match="audit a"):
+        store.write(AuditRecord("a", Audit(AT, "ann", "reset")))
+    assert server.client.dbsize() == 1
