@@ -627,7 +627,10 @@ def test_trigger_that_is_malformed_is_answered_with_its_error(parts) -> None:
             foreign.send_multipart(request)
             assert foreign.poll(DEADLINE_S * 1000)
             reply = msgspec.msgpack.decode(foreign.recv(), type=TriggerReply)
-            assert (reply.error.startswith("not a Trigger or JobChange: "), reply.ticket_id) in ((True, ""), (False, "id of good"))
+            assert (reply.error.startswith("not a Trigger or JobChange: "), reply.ticket_id) in (
+                (True, ""),
+                (False, "id of good"),
+            )
     assert asked == ["good"]
 
 
