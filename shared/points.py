@@ -120,16 +120,27 @@ class Fault(StrEnum):
     JOB_REFUSED = "job_refused"
     OUT_OF_RANGE = "out_of_range"
     LATE_RESULTS = "late_results"
+    NOT_IN_CONTROL = "not_in_control"
+    NOT_CARRIED_OUT = "not_carried_out"
+    MALFORMED = "malformed"
+    OUTDATED = "outdated"
 
 
 FAULT_CODES: dict[Fault, tuple[int, str]] = {
     Fault.NONE: (0, "no fault"),
     Fault.TRIGGER_REFUSED: (1, "the camera's process did not take the trigger, or did not answer"),
-    Fault.TRIGGER_REPLAYED: (2, "the part id is that of the trigger before"),
+    Fault.TRIGGER_REPLAYED: (
+        2,
+        "the part id is that of the trigger before, or Trigger stood at 1 when the controller came",
+    ),
     Fault.UNKNOWN_JOB: (3, "no recipe has the number NewJobId"),
     Fault.JOB_REFUSED: (4, "a camera's process did not take the recipe, or did not answer"),
     Fault.OUT_OF_RANGE: (5, "a value that its point cannot hold"),
     Fault.LATE_RESULTS: (6, "three parts in a row reached the ejector without a verdict"),
+    Fault.NOT_IN_CONTROL: (7, "another controller is in control: it must disconnect first"),
+    Fault.NOT_CARRIED_OUT: (8, "the process that carries a command out refused it, or did not answer"),
+    Fault.MALFORMED: (9, "a command that cannot be read, or that does not exist"),
+    Fault.OUTDATED: (10, "a command that came late or twice, or was kept for later"),
 }
 
 
@@ -143,6 +154,8 @@ RESULT_CODES: dict[Reason, tuple[int, str]] = {
     Reason.RESTART: (6, "its time ran out while the ledger was down"),
     Reason.NO_PICTURE: (7, "the camera gave no picture"),
     Reason.BAD_PICTURE: (8, "the picture could not be inspected"),
+    Reason.POSITION: (9, "the encoder was silent or jumped: nobody knew where the part was"),
+    Reason.CAMERA_MISSING: (10, "a camera of the lane had no ticket for the part"),
 }
 
 

@@ -69,7 +69,10 @@ class Keys:
 
 
 class Event(Struct, frozen=True):
-    """One stored settlement that is not OK. ``id`` is the ticket's; ``stream_id`` is where to page on from."""
+    """One stored settlement that is not OK, or whose part is not because a camera is missing.
+
+    ``id`` is the ticket's; ``stream_id`` is where to page on from.
+    """
 
     id: str
     camera: str
@@ -98,6 +101,9 @@ class Event(Struct, frozen=True):
     evidence_error: str = ""  # why there is no evidence
     stream_id: str = ""
     acknowledged: str = ""  # "user at wall time"
+    part_outcome: Outcome | None = None  # of the whole part, where several cameras decide; None: this one alone
+    part_reason: Reason = Reason.NONE
+    cameras: tuple[str, ...] = ()
 
 
 class StoredAlarm(Struct, frozen=True):
@@ -118,6 +124,8 @@ class Counts(Struct, frozen=True):
     restart: int = 0
     no_picture: int = 0
     bad_picture: int = 0
+    position: int = 0
+    camera_missing: int = 0
 
     @property
     def parts(self) -> int:
@@ -286,7 +294,7 @@ def parse_event(entry: Entry) -> Event | None:
     stream_id, fields = entry
     values: dict[str, object] = {**fields, "stream_id": stream_id}
     try:
-        for name in ("defects", "masks"):
+        for name in ("defects", "masks", "cameras"):
             values[name] = msgspec.json.decode(fields.get(name, "[]"))
         return msgspec.convert(values, Event, strict=False)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:

@@ -35,7 +35,7 @@ class Feed:
     ) -> None:
         self._live_socket = bus.subscriber("live", settings.owners_of("live"))
         self._pulse_socket = bus.subscriber("pulse", settings.owners_of("pulse"))
-        self._signal_socket = bus.subscriber("signals", settings.owners_of("signals"))
+        self._signal_socket = bus.subscriber("signals", settings.owners_of("signals"), ["signal", "heartbeat"])
         self._alarm_socket = bus.subscriber("alarms", settings.owners_of("alarms"))
         self._live, self._processes, self._signals, self._alarms = live, processes, signals, alarms
         self._turned_ns = now_ns

@@ -15,7 +15,8 @@ from shared.store import Counts
 
 
 class CameraStatus(Struct, frozen=True):
-    """One camera. ``counts`` are those of the last shift; None: Redis has not been read yet."""
+    """One camera. ``recipe``: it inspects with now, as its process says, else line.yaml. ``counts`` are those of the
+    last shift; None: Redis has not been read yet."""
 
     name: str
     object: str
@@ -65,6 +66,7 @@ class LineView:
     def status(self, now_ns: int) -> LineStatus:
         """The line as it is at ``now_ns``."""
         readiness = self._processes.readiness(now_ns)
+        processes = self._processes.all(now_ns)
         error, now_at = self._history.error, time.time()
         return LineStatus(
             line=self._settings.line,
@@ -73,13 +75,17 @@ class LineView:
             ready_words=readiness.words,
             missing=readiness.missing,
             redis=RedisStatus(not error, error, self._history.past.read_at),
-            cameras=[self._camera(name, now_ns) for name in self._settings.cameras],
-            processes=self._processes.all(now_ns),
+            cameras=[self._camera(name, self._recipe(name, processes), now_ns) for name in self._settings.cameras],
+            processes=processes,
             alarms=self._alarms.status(now_ns, now_at),
         )
 
-    def _camera(self, name: str, now_ns: int) -> CameraStatus:
-        recipe_name = self._settings.cameras[name].recipe
+    def _recipe(self, camera: str, processes: list[Process]) -> str:
+        """The line's controller may have changed it."""
+        told = next((one.detail.get("recipe", "") for one in processes if one.name == f"capture-{camera}"), "")
+        return told if told in self._settings.recipes else self._settings.cameras[camera].recipe
+
+    def _camera(self, name: str, recipe_name: str, now_ns: int) -> CameraStatus:
         recipe = self._settings.recipes[recipe_name]
         counts = self._history.past.counts.get(name)
         return CameraStatus(

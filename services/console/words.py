@@ -18,6 +18,8 @@ REASONS = {
     Reason.RESTART: "its time ran out while the ledger was down",
     Reason.NO_PICTURE: "the camera gave no picture",
     Reason.BAD_PICTURE: "the picture could not be inspected",
+    Reason.POSITION: "the encoder was silent or jumped: nobody knew where the part was",
+    Reason.CAMERA_MISSING: "a camera of the lane had no ticket for the part",
 }
 ACTIONS = {
     Action.ACCEPT: "let pass",
@@ -48,7 +50,7 @@ def event_facts(event: Event) -> list[tuple[str, str]]:
     """What the event's page tells beside the picture: (name, value)."""
     facts = [
         ("Verdict", f"{OUTCOMES[event.outcome]}: {REASONS[event.reason]}"),
-        ("Part was", ACTIONS[event.action]),
+        ("Part was", f"{ACTIONS[event.action]}{_together(event)}"),
         ("Part", f"{event.part_id or 'no id'}, number {event.seq}"),
         ("Camera, recipe", f"{event.camera}, {event.recipe}"),
         ("Taken", clock(event.captured_at, with_date=True)),
@@ -126,6 +128,14 @@ def seen(acknowledged: str) -> str:
         return f"{user}, {clock(datetime.fromisoformat(at).timestamp())}"
     except ValueError:
         return acknowledged
+
+
+def _together(event: Event) -> str:
+    """What the cameras made of the part, where it is more than one camera's matter."""
+    if event.part_outcome is None:
+        return ""
+    why = f", {REASONS[event.part_reason]}" if event.part_reason is not event.reason else ""
+    return f": {OUTCOMES[event.part_outcome]} by {' and '.join(event.cameras) or 'no camera'}{why}"
 
 
 def _sure(defect: Defect) -> str:

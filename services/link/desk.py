@@ -6,17 +6,20 @@ One desk for each link process, in one event loop. Adapters know only this: neve
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from math import inf
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from services.link.handshake import Handshake, Order, Refusal
-from shared.messages import Alarms, Heartbeat, Result, Signal
+from services.link.handshake import Asked, Handshake, Order, Refusal
+from shared.messages import Alarms, Heartbeat, PartNews
 from shared.points import Values
 
-News: TypeAlias = Result | Signal | Alarms
+News: TypeAlias = PartNews | Alarms
+Keep: TypeAlias = Callable[[News], int | None]
+Wants: TypeAlias = Callable[[News], bool]
 NEWS_KEPT = 64  # for an adapter that is behind; beyond that the oldest are dropped and counted
 
 
@@ -31,6 +34,25 @@ class PeerLostError(Exception):
     """The peer is away; a new adapter tries again soon."""
 
 
+async def together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Until the first of an adapter's parts fails: the others end, and what it raised goes on."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def heed_cancellation() -> None:
+    """For adapters whose library waits by `asyncio.wait_for`: in Python 3.11 a cancellation that comes together with an
+    answer is swallowed by it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Peers(Struct):
     """What an adapter tells of its peers, for the pulse."""
 
@@ -41,9 +63,12 @@ class Peers(Struct):
 class Outgoing:
     """What happened since the last look, oldest first; what is outdated by then is left out and counted."""
 
-    def __init__(self, keep_ns: Callable[[News], int | None], clock: Callable[[], int]) -> None:
-        """``keep_ns``: until when a piece of news may be told, on the clock of ``clock``; None: always."""
-        self._keep_ns, self._clock = keep_ns, clock
+    def __init__(self, clock: Callable[[], int], keep_ns: Keep, wants: Wants, limit: int) -> None:
+        """``keep_ns``: until when a piece of news may be told, on the clock of ``clock``; None: always.
+
+        ``wants``: which are told at all; ``limit``: how many wait at most.
+        """
+        self._clock, self._keep_ns, self._wants, self._limit = clock, keep_ns, wants, limit
         self._waiting: deque[News] = deque()
         self._come = asyncio.Event()
         self.outdated = 0
@@ -51,25 +76,50 @@ class Outgoing:
 
     def put(self, news: News) -> None:
         """One more; never waits."""
+        if not self._wants(news):
+            return
         if isinstance(news, Alarms):  # each tells the whole state: an older one says nothing more
             self._waiting = deque(one for one in self._waiting if not isinstance(one, Alarms))
         self._waiting.append(news)
-        while len(self._waiting) > NEWS_KEPT:
+        while len(self._waiting) > self._limit:
             self._waiting.popleft()
             self.dropped += 1
         self._come.set()
 
     async def get(self) -> News:
         """The next one that is not outdated."""
-        while True:
-            while self._waiting:
-                news = self._waiting.popleft()
-                until_ns = self._keep_ns(news)
-                if until_ns is None or self._clock() <= until_ns:
-                    return news
-                self.outdated += 1
+        while (news := self.take()) is None:
+            await self.some()
+        return news
+
+    async def some(self) -> None:
+        """Wait until there is something to `take`, for who has to wait for its peer as well."""
+        while not self.waits():
             self._come.clear()
             await self._come.wait()
+
+    def take(self) -> News | None:
+        """The next one that is not outdated by now."""
+        while self._waiting:
+            news = self._waiting.popleft()
+            if self.left_s(news) >= 0:
+                return news
+            self.outdated += 1
+        return None
+
+    def waits(self) -> bool:
+        """Is there anything, outdated or not?"""
+        return bool(self._waiting)
+
+    def left_s(self, news: News) -> float:
+        """How long it may still be told, in seconds; below 0: not any more."""
+        until_ns = self._keep_ns(news)
+        return inf if until_ns is None else (until_ns - self._clock()) / 1e9
+
+    def clear(self) -> None:
+        """Nobody is told what waits."""
+        self.dropped += len(self._waiting)
+        self._waiting.clear()
 
 
 class Desk:
@@ -81,6 +131,9 @@ class Desk:
         self._revision = 0
         self._changed = asyncio.Event()
         self._listeners: list[Outgoing] = []
+        self._gone = {"outdated": 0, "dropped": 0}  # of listeners that have left
+        self._counted: Counter[str] = Counter()
+        self._awaited: dict[int, asyncio.Future[Refusal | None]] = {}  # by the order's `id`
         self.peers = Peers()
         self._values: Values = handshake.values(clock())
 
@@ -103,34 +156,66 @@ class Desk:
             await self._changed.wait()
         return self._revision
 
-    def write(self, values: Values, peer: str) -> Refusal | None:
+    def write(self, values: Values, peer: str, image: bool = False) -> Refusal | None:
         """What a controller writes to command points, all of it at once or, with the reason, nothing.
 
-        ``peer``: who, for the audit and for telling two controllers apart.
+        ``peer``: who, for the audit and for telling two controllers apart. ``image``: all bits as they stand, not one
+        that was just changed.
         """
-        refusal = self._handshake.write(values, peer, self._clock())
+        refusal = self._handshake.write(values, peer, self._clock(), image)
         self.turn()
         return refusal
 
-    def order(self, order: Order) -> None:
+    def order(self, asked: Asked) -> None:
         """For protocols that send orders as messages instead of writing points."""
-        self._handshake.order(order, self._clock())
+        self._handshake.order(asked, self._clock())
         self.turn()
+
+    async def carried_out(self, asked: Asked) -> Refusal | None:
+        """Order it and wait until it is done; -> None, or why it was not."""
+        order = self._handshake.order(asked, self._clock())
+        if isinstance(order, Refusal):
+            self.turn()
+            return order
+        outcome: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        self._awaited[id(order)] = outcome
+        try:
+            self.turn()
+            return await outcome
+        finally:
+            del self._awaited[id(order)]
 
     def refuse(self) -> None:
         """Count what an adapter refused itself: malformed, not allowed, no such point."""
-        self._handshake.refuse(self._clock())
+        self._handshake.refuse()
         self.turn()
 
-    def listen(self) -> Outgoing:
-        """News from now on. One for each connection: what came before it is nobody's business."""
-        outgoing = Outgoing(self._handshake.keep_until_ns, self._clock)
+    def count(self, name: str) -> None:
+        """One more of something that only this adapter knows, for the pulse."""
+        self._counted[name] += 1
+
+    def listen(self, keep_ns: Keep | None = None, wants: Wants = lambda news: True, limit: int = NEWS_KEPT) -> Outgoing:
+        """News from now on. What came before a connection is nobody's business: `leave`, or `Outgoing.clear`.
+
+        ``keep_ns``: until when they may be told; None: as the link's settings say.
+        """
+        outgoing = Outgoing(self._clock, keep_ns or self._handshake.keep_until_ns, wants, limit)
         self._listeners.append(outgoing)
         return outgoing
 
+    def counters(self) -> dict[str, int]:
+        """For the pulse: what the points count, and news that nobody was told."""
+        told = {"outdated": sum(one.outdated for one in self._listeners)}
+        told["dropped"] = sum(one.dropped for one in self._listeners)
+        told = {name: count + self._gone[name] for name, count in told.items()}
+        return self._handshake.counters | told | self._counted
+
     def leave(self, outgoing: Outgoing) -> None:
         """The connection is over."""
+        outgoing.clear()
         self._listeners.remove(outgoing)
+        self._gone["outdated"] += outgoing.outdated
+        self._gone["dropped"] += outgoing.dropped
 
     def peer_away(self, peer: str) -> None:
         """Its connection ended: its half-done handshakes are taken back."""
@@ -139,13 +224,20 @@ class Desk:
 
     # -- for the line's side ---------------------------------------------------------------------------------------
 
-    def hear(self, message: Result | Signal | Heartbeat | Alarms) -> None:
+    def hear(self, message: PartNews | Heartbeat | Alarms) -> None:
         """Something came from the line."""
         self._handshake.hear(message, self._clock())
         self.turn()
-        if not isinstance(message, Heartbeat):
+        if isinstance(message, Alarms) or (isinstance(message, PartNews) and self._handshake.concerns(message)):
             for outgoing in self._listeners:
                 outgoing.put(message)
+
+    def finished(self, order: Order, refusal: Refusal | None) -> None:
+        """An order was carried out, or why not."""
+        outcome = self._awaited.get(id(order))
+        if outcome is not None and not outcome.done():
+            outcome.set_result(refusal)
+        self.turn()
 
     def turn(self) -> None:
         """Let time pass: windows close, the heartbeat changes; then show what changed and carry out what was asked."""

@@ -52,7 +52,7 @@ class Localize:
         self._heart.beat(now_ns)
 
     def _inspect(self, frame: Frame, arrays: Arrays, now_ns: int) -> None:
-        if self._settings.same_clock and now_ns > frame.ticket.deadline_ns:
+        if self._settings.same_clock and frame.ticket.has_passed(now_ns):
             self._heart.count("outdated")  # the ledger has settled it; the next part needs the time
             return
         image: NDArray[np.uint8] = arrays["image"].view(np.uint8)

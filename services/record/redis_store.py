@@ -113,7 +113,7 @@ class RedisStore:
         hour = int(record.settlement.settled_at // 3600)
         keys = [marks, self._keys.counts(ticket.camera, hour), self._keys.scores(ticket.camera), self._keys.events]
         scores = _flat(score_fields(record.settlement))
-        event = _flat(event_fields(record)) if record.settlement.outcome is not Outcome.OK else []
+        event = _flat(event_fields(record)) if record.settlement.is_event else []
         reason = record.settlement.reason.value if record.settlement.outcome is Outcome.UNKNOWN else ""
         outcome = record.settlement.outcome.value
         arguments: list[str | int] = [bit, self._keep_s, SCORES_KEPT, outcome, reason, len(scores), *scores, *event]
@@ -227,6 +227,9 @@ def event_fields(record: Record) -> dict[str, object]:
         "map": evidence.map,
         "masks": msgspec.json.encode(evidence.masks).decode(),
         "evidence_error": evidence.error,
+        "part_outcome": settlement.part_outcome.value if settlement.part_outcome else None,
+        "part_reason": settlement.part_reason.value,
+        "cameras": msgspec.json.encode(settlement.cameras).decode(),
     }
 
 

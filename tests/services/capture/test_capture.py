@@ -17,7 +17,19 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.messages import Frame, LivePicture, Pulse, Reason, State, Ticket, Trigger, Verdict
+from shared.messages import (
+    Frame,
+    JobChange,
+    JobReply,
+    LivePicture,
+    Pulse,
+    Reason,
+    State,
+    Ticket,
+    Trigger,
+    TriggerReply,
+    Verdict,
+)
 from shared.settings import LineSettings
 from shared.wire import Bus, Received
 from tests.rtsp import free_port, made_ns, needs_rtsp_server, rtsp_camera
@@ -309,3 +321,26 @@ def test_capture_answers_triggers_when_busy_and_when_the_camera_is_away(tmp_path
     assert made_ns(received.arrays["image"]) >= began_ns - 60 * MS  # the time a picture takes to be served
     assert (good.overrun, busy.overrun, away.ticket_id.rsplit(":", 1)[1]) == (False, True, "1")
     assert answered_ms < 100
+
+
+# --- jobs ---
+
+TWO_RECIPES = {"nut": {"object": "metal nut"}, "bolt": {"object": "bolt", "job": 7}}
+
+
+def test_capture_changes_its_recipe_for_the_next_part_and_keeps_it_through_sigkill(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.avi")
+    station = {"source": str(tmp_path / "film.avi"), "recipe": "nut", "trigger": EVERY_200_MS, "loop": True}
+    file, settings = write_line(tmp_path, cameras={"cam1": station}, recipes=TWO_RECIPES)
+    with played_line(settings) as line:
+        with capture(file):
+            assert line.ticket().recipe == "nut"
+            assert line.triggers.ask(JobChange("gear", "plc"), 5000) == JobReply("nut", "there is no recipe 'gear'")
+            assert line.triggers.ask(Trigger("A1"), 5000) == TriggerReply(
+                error="this camera takes no triggers: its trigger.kind is 'every'"
+            )
+            assert line.triggers.ask(JobChange("bolt", "plc"), 5000) == JobReply("bolt")
+            assert next(ticket for ticket in iter(line.ticket, None) if ticket.recipe == "bolt").seq > 1
+            wait_for(lambda: line.pulse_when(State.OK).detail["recipe"] == "bolt", 5, "the pulse's recipe")
+        with capture(file):  # SIGKILL ended the one before
+            wait_for(lambda: line.pulse_when(State.OK).detail["recipe"] == "bolt", 5, "the recipe of before")
