@@ -21,7 +21,7 @@ from shared.alarm_settings import AlarmSettings
 from shared.alarm_table import BELT
 from shared.messages import Alarm, AlarmOrder, Alarms, AlarmState, Audit, Priority
 
-MAX_NAME, MAX_REASON = 64, 200  # signs; an order comes from outside
+MAX_NAME, MAX_REASON = 128, 200  # signs; an order comes from outside
 MOST_TOLD = 1000  # alarms in one message, which must stay under 1 MiB
 LOUD = (Priority.HIGH, Priority.MEDIUM)
 PRIORITIES = tuple(Priority)

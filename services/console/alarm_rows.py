@@ -116,7 +116,10 @@ def head_words(status: AlarmStatus) -> list[tuple[str, str]]:
     if status.left_out:
         words.append(("amber", f"and {status.left_out} more that are not shown"))
     if status.watched and all(alarm.hidden for alarm in status.alarms):
-        words.append(("green", "no alarms"))
+        aside = sum(alarm.active and alarm.state is not AlarmState.SUPPRESSED for alarm in status.alarms)
+        words.append(
+            ("amber", f"no alarms but {aside} that somebody has put aside") if aside else ("green", "no alarms")
+        )
     return words
 
 

@@ -83,9 +83,9 @@ class Screen:
         with ui.element("main").classes("page"):
             with ui.element("div").classes("header data"):
                 self._header = html_place()
+                self._user = ui.input("Your name", value="operator").props("dense dark maxlength=64")
             with ui.element("div").classes("lost-banner"):
                 ui.label("✕ NO CONNECTION TO THE CONSOLE: nothing on this page is current")
-            self._user = ui.input("Your name", value="operator").props("dense dark maxlength=64").classes("your-name")
             self._alarms = AlarmPanel(orders, history, self._who)
             with ui.element("div").classes("middle"):
                 with ui.element("div").classes("tiles"):

@@ -151,7 +151,7 @@ def test_lost_camera_suppresses_what_follows_from_it() -> None:
     ("order", "words"),
     [
         (AlarmOrder("acknowledge", " ", LOST), "needs the name"),
-        (AlarmOrder("acknowledge", "a" * 65, LOST), "at most 64"),
+        (AlarmOrder("acknowledge", "a" * 129, LOST), "at most 128"),
         (AlarmOrder("acknowledge", "ann", LOST, "r" * 201), "at most 200"),
         (AlarmOrder("acknowledge", "ann", "output_lost:plcc"), "did you mean 'output_lost:plc'"),
         (AlarmOrder("acknowledge", "ann", "x" * 10_000), "there is no alarm"),

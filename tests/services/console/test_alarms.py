@@ -45,7 +45,10 @@ def test_alarm_process_that_was_never_heard_is_silent_from_the_first_moment() ->
 
 def test_no_alarms_is_said_only_while_somebody_watches_and_none_needs_a_person() -> None:
     assert head_words(status()) == [("green", "no alarms")]
-    assert head_words(status(alarm("camera_lost:cam1", AlarmState.SHELVED))) == [("green", "no alarms")]
+    assert head_words(status(alarm("camera_lost:cam1", AlarmState.SUPPRESSED))) == [("green", "no alarms")]
+    assert head_words(status(alarm("camera_lost:cam1", AlarmState.SHELVED, active=False))) == [("green", "no alarms")]
+    ((light, words),) = head_words(status(alarm("camera_lost:cam1", AlarmState.SHELVED)))
+    assert (light, words) == ("amber", "no alarms but 1 that somebody has put aside")
     assert head_words(status(alarm("camera_lost:cam1", AlarmState.ACKNOWLEDGED))) == []
     assert head_words(status(age_ms=SILENT_MS + 1)) == []
     assert head_words(status(left_out=7))[0] == ("amber", "and 7 more that are not shown")
