@@ -71,7 +71,7 @@ class Program:
     def scan(self, inputs: Values, now_ns: int) -> Values:
         """One scan: all status points in, all command points out. Parts that pass the camera before the line is ready
         for the first time are nobody's: a PLC does not feed it before."""
-        while not self._began and self._next is not None and self._next.place_s < self._belt.travel_s(now_ns):
+        while not self._began and self._next is not None and self._next.place_s <= self._belt.travel_s(now_ns):
             self._next = next(self._coming, None)
         self._began = self._began or bool(inputs["Ready"])
         self._outputs["EncoderCount"] = self._belt.count(now_ns)
