@@ -60,16 +60,20 @@ class Commands:
             faults = [Codes.BadInvalidArgument] * len(items)
         if any(faults):
             self._desk.refuse()
-            return [_status(fault or Codes.BadTransactionFailed) for fault in faults]
-        refusal = self._desk.write({POINTS[item.NodeId].name: _value(item) for item in items}, peer)
+            codes = [_status(fault or Codes.BadTransactionFailed) for fault in faults]
+        else:
+            refusal = self._desk.write({POINTS[item.NodeId].name: _value(item) for item in items}, peer)
+            codes = [_status(_code_of(refusal) if refusal else Codes.Good)] * len(items)
         await self._show()
-        return [_status(_code_of(refusal) if refusal else Codes.Good)] * len(items)
+        return codes
 
     # -- methods ---------------------------------------------------------------------------------------------------
 
     async def call(self, calls: list[ua.CallMethodRequest], peer: str) -> list[ua.CallMethodResult]:
         """One after the other."""
-        return [await self._call(one, peer) for one in calls]
+        results = [await self._call(one, peer) for one in calls]
+        await self._show()
+        return results
 
     async def _call(self, call: ua.CallMethodRequest, peer: str) -> ua.CallMethodResult:
         offered = self._offered.get(call.MethodId)
@@ -85,7 +89,6 @@ class Commands:
             outputs = await offered.handle(peer, *(_plain(one) for one in given))
         except ServiceError as error:
             return ua.CallMethodResult(StatusCode=_status(error.code), InputArgumentResults=each)
-        await self._show()
         return ua.CallMethodResult(
             InputArgumentResults=each, OutputArguments=_variants(offered.method.outputs, outputs)
         )
