@@ -18,6 +18,7 @@ from shared.messages import (
     Heartbeat,
     Message,
     Outcome,
+    PartNews,
     Pulse,
     Reason,
     Result,
@@ -256,7 +257,7 @@ def test_two_cameras_decide_one_part_and_its_result_comes_before_its_signal(lane
     assert (said[2].camera, said[2].cameras, said[3].cameras) == ("cam2", ("cam1", "cam2"), ("cam1",))
     results = [(one.part_id, one.outcome) for one in lane.heard if type(one) is Result]
     assert results == [("part1", Outcome.OK), ("part2", Outcome.NG)]
-    order = [type(one) for one in lane.heard if isinstance(one, Signal) and one.part_id == "part1"]
+    order = [type(one) for one in lane.heard if isinstance(one, PartNews) and one.part_id == "part1"]
     assert order == [Result, Signal]
     early = next(one for one in lane.heard if type(one) is Result)
     assert early.deadline_ns == first.deadline_ns
