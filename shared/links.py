@@ -14,6 +14,7 @@ from shared.section import Section
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 MOST_ADDRESSES = 65536
+Password = Annotated[SecretStr, Field(min_length=8)]
 Address = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -40,7 +41,7 @@ class ModbusClientSettings(Section):
     """Sightline writes to a remote coupler, whose own watchdog must be set: about twice `period_ms`."""
 
     host: str = Field(description="of the coupler")
-    port: Port = 502
+    port: Port = Field(502, description="of the coupler")
     device_id: int = Field(1, ge=0, le=255, description="unit identifier")
     period_ms: float = Field(50, ge=5, le=1000, description="all outputs are written again so often")
     timeout_ms: float = Field(
@@ -83,20 +84,26 @@ class OpcUaSettings(Section):
     """An OPC UA server after OPC 40100-1, for controllers and SCADA systems; Basic256Sha256 and a login."""
 
     host: str = Field("127.0.0.1", description="the interface to listen on; 0.0.0.0 is all of them")
-    port: Port = 4840
-    users: dict[str, SecretStr] = Field({}, description="name -> password; none: nobody can log in")
+    port: Port = Field(4840, description="and its port")
+    users: dict[str, Password] = Field({}, description="name -> password, 8 signs or more; none: nobody can log in")
     certificate: Path | None = Field(None, description="DER or PEM; none: one is made in the line's state folder")
-    private_key: Path | None = Field(None, description="PEM; of the certificate")
+    private_key: Path | None = Field(None, description="PEM or DER, without password; of the certificate")
     trusted: Path | None = Field(None, description="folder of client certificates that may connect; none: any")
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> OpcUaSettings:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key: give both or none")
+        return self
 
 
 class MqttSettings(Section):
     """An MQTT 5 broker."""
 
     host: str = Field(description="of the broker")
-    port: Port = 1883
-    username: str | None = None
-    password: SecretStr | None = None
+    port: Port = Field(1883, description="of the broker; with tls usually 8883")
+    username: str | None = Field(None, description="for the broker")
+    password: SecretStr | None = Field(None, description="for the broker")
     tls: bool = Field(False, description="encrypted; the broker's certificate is checked")
     ca_file: Path | None = Field(None, description="`tls`: who signs the broker's certificate; none: the system's")
     prefix: str = Field(

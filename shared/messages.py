@@ -32,6 +32,8 @@ class Reason(StrEnum):
     RESTART = "restart"  # its deadline passed while the ledger was down
     NO_PICTURE = "no_picture"  # triggered, but the camera gave no picture
     BAD_PICTURE = "bad_picture"  # a picture that no model can inspect (empty, wrong recipe)
+    POSITION = "position"  # the encoder was silent or jumped: nobody knows where the part is
+    CAMERA_MISSING = "camera_missing"  # of a part: a camera of its lane had no ticket for it
 
 
 class Action(StrEnum):
@@ -53,6 +55,7 @@ class Ticket(Struct, frozen=True, tag="ticket"):
     capture_ns: int
     captured_at: float
     travel_ms: float  # from the picture to the ejector: the deadline of the decision
+    travel_counts: int | None = None  # the same in counts of the encoder; then ``travel_ms`` means nothing
 
     @property
     def id(self) -> str:
@@ -61,8 +64,12 @@ class Ticket(Struct, frozen=True, tag="ticket"):
 
     @property
     def deadline_ns(self) -> int:
-        """When the part passes the ejector, on the clock of the machine that took the picture."""
+        """When the part passes the ejector, on the clock of the machine that took the picture; not in counts."""
         return self.capture_ns + round(self.travel_ms * 1e6)
+
+    def has_passed(self, now_ns: int) -> bool:
+        """Is the part certainly behind the ejector? In counts only the ledger knows, so the answer is no."""
+        return self.travel_counts is None and now_ns > self.deadline_ns
 
 
 class Defect(Struct, frozen=True, tag="defect"):
@@ -110,7 +117,10 @@ class Verdict(Struct, frozen=True, tag="verdict"):
 
 
 class Settlement(Struct, frozen=True, tag="settlement"):
-    """What the ledger decided, once and for all, and what the line was told. Arrays: those of the verdict."""
+    """What the ledger decided, once and for all, and what the line was told. Arrays: those of the verdict.
+
+    Where several cameras decide one part, ``outcome`` and ``reason`` are those of the ticket, ``action`` the part's.
+    """
 
     ticket: Ticket
     outcome: Outcome
@@ -127,6 +137,14 @@ class Settlement(Struct, frozen=True, tag="settlement"):
     bundle: str = ""
     localize_ms: float | None = None
     refine_ms: float | None = None
+    part_outcome: Outcome | None = None  # None: the camera decides alone
+    part_reason: Reason = Reason.NONE
+    cameras: tuple[str, ...] = ()  # those that had a ticket for the part
+
+    @property
+    def is_event(self) -> bool:
+        """Is there something to look at? An OK ticket has it only when a camera that has no ticket spoilt the part."""
+        return self.outcome is not Outcome.OK or self.part_reason is Reason.CAMERA_MISSING
 
 
 class Receipt(Struct, frozen=True, tag="receipt"):
@@ -169,6 +187,8 @@ class Result(PartNews, frozen=True, tag="result"):
     """The same, as soon as every camera has decided and before the part is at the ejector: to know, not to act on.
 
     A part has at most one, unless a worse verdict follows; a part nobody decides in time has none before its Signal.
+    ``deadline_ns`` and ``margin_ms`` are expectations; of a part in counts on a standing belt they are 0 and None.
+    Nothing of it is kept: a restart of the ledger may lose a Result or repeat it.
     """
 
 
@@ -184,7 +204,10 @@ class Heartbeat(Struct, frozen=True, tag="heartbeat"):
 
 
 class EncoderCount(Struct, frozen=True, tag="encoder"):
-    """The belt's position: counts from anywhere, growing with the belt, never wrapping; read at ``read_ns``."""
+    """The belt's raw counter, read at ``read_ns``: 0..2**32-1, growing with the belt, and it WRAPS.
+
+    The ledger takes the shortest way round from the count before; the belt may jog back a little.
+    """
 
     count: int
     read_ns: int
@@ -316,6 +339,7 @@ class Alarms(Struct, frozen=True, tag="alarms"):
     alarms: tuple[Alarm, ...]
     flood: bool = False
     horn: bool = False
+    left_out: int = 0  # the least important of more than a thousand
 
 
 class AlarmOrder(Struct, frozen=True, tag="alarm_order"):

@@ -154,6 +154,8 @@ RESULT_CODES: dict[Reason, tuple[int, str]] = {
     Reason.RESTART: (6, "its time ran out while the ledger was down"),
     Reason.NO_PICTURE: (7, "the camera gave no picture"),
     Reason.BAD_PICTURE: (8, "the picture could not be inspected"),
+    Reason.POSITION: (9, "the encoder was silent or jumped: nobody knew where the part was"),
+    Reason.CAMERA_MISSING: (10, "a camera of the lane had no ticket for the part"),
 }
 
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as VariableError
 
+from shared.alarm_settings import AlarmSettings
 from shared.errors import SettingsError
 from shared.links import LinkSettings
 from shared.method import Method
@@ -36,6 +37,7 @@ Precision = Literal["float32", "bf16", "fp16"]
 RefinerName = Literal["mmr", "cascade", "none"]
 Phrase = Annotated[str, Field(min_length=1, max_length=100)]
 ANY_NAME = ("any name",)
+MAX_TRAVEL_COUNTS = 1 << 30  # a quarter of the way round the counter: before and after cannot be mixed up
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 
 
@@ -62,7 +64,15 @@ class CameraSettings(Section):
     trigger: TriggerSettings = TriggerSettings()
     roi_px: tuple[int, int, int, int] | None = Field(None, description="x, y, width, height; none: the whole picture")
     longest_side_px: int = Field(1024, ge=32, le=16384, description="larger pictures are scaled down to this")
-    travel_ms: float = Field(1500, gt=0, description="from the picture to the ejector: the time there is to decide")
+    travel_ms: float = Field(
+        1500, gt=0, description="from the picture until the reject window opens: the time there is to decide"
+    )
+    travel_counts: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_TRAVEL_COUNTS,
+        description="the same in counts of the `encoder`, in place of `travel_ms`: a stopped belt stops the time",
+    )
     open_timeout_ms: int = Field(3000, gt=0, description="to open the camera; then it is tried again")
     read_timeout_ms: int = Field(3000, gt=0, description="for one picture; then the camera is opened again")
     live_hz: float = Field(5, gt=0, le=30, description="pictures a second for screens")
@@ -86,6 +96,12 @@ class CameraSettings(Section):
         username, _, password = login.partition(":")
         secrets = {"username": unquote(username), "password": unquote(password)}
         return {**secrets, **values, "source": f"{scheme}://{host}{rest[len(place) :]}"}
+
+    @model_validator(mode="after")
+    def _one_way_to_count_the_travel(self) -> CameraSettings:
+        if self.travel_counts is not None and "travel_ms" in self.model_fields_set:
+            raise ValueError("travel_counts: give it or travel_ms, not both")
+        return self
 
     @field_validator("roi_px")
     @classmethod
@@ -147,6 +163,61 @@ class RejectSettings(Section):
     """The ledger and its signal."""
 
     publish: str | None = Field(None, description="one more address for the signal, such as tcp://*:8699")
+    pulse_ms: float = Field(100, gt=0, le=10_000, description="length of the reject window, which the signal opens")
+    pulse_counts: int | None = Field(
+        None,
+        ge=1,
+        description="the same in counts of the `encoder`, in place of `pulse_ms`; a second at most, on a slow belt",
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> RejectSettings:
+        if self.pulse_counts is not None and "pulse_ms" in self.model_fields_set:
+            raise ValueError("pulse_counts: give it or pulse_ms, not both")
+        return self
+
+
+class EncoderSettings(Section):
+    """The counter on the belt. Silent or jumping: every part in counts on the belt is UNKNOWN."""
+
+    max_counts_per_s: float = Field(gt=0, description="faster than the belt ever goes: a quicker step is a jump")
+    silent_ms: float = Field(
+        500, ge=10, le=60_000, description="without a reading for so long nobody knows where the parts are"
+    )
+    ahead_ms: float = Field(
+        100, gt=0, description="after a reading the belt is taken to go on at its speed, for at most so long"
+    )
+    back_counts: int = Field(1000, ge=0, description="the belt may jog back by so much; more is a jump")
+
+    @model_validator(mode="after")
+    def _silence_comes_last(self) -> EncoderSettings:
+        if self.ahead_ms > self.silent_ms:
+            raise ValueError(f"ahead_ms: {self.ahead_ms:g} is more than silent_ms, {self.silent_ms:g}")
+        return self
+
+
+class LaneSettings(Section):
+    """Cameras that decide one part together: it is OK only when each of them says so."""
+
+    cameras: tuple[Name, ...] = Field(min_length=2, description="names of `cameras`; each in one lane at most")
+    match: Literal["part_id", "arrival"] = Field(
+        description="what makes their tickets one part: the id that came with the trigger (new for each of 200 parts), "
+        "or when they reach the ejector"
+    )
+    tolerance_ms: float | None = Field(
+        None, gt=0, description="`arrival`: so far apart at most; less than half the gap between parts"
+    )
+    tolerance_counts: int | None = Field(None, gt=0, description="the same for cameras with `travel_counts`")
+
+    @model_validator(mode="after")
+    def _tolerance_fits(self) -> LaneSettings:
+        given = [name for name in ("tolerance_ms", "tolerance_counts") if getattr(self, name) is not None]
+        if len(given) != (self.match == "arrival"):
+            wanted = "tolerance_ms or tolerance_counts" if self.match == "arrival" else "no tolerance"
+            raise ValueError(f"match: {self.match} takes {wanted}, {' and '.join(given) or 'none'} is given")
+        if len(set(self.cameras)) != len(self.cameras):
+            raise ValueError("cameras: the same camera twice")
+        return self
 
 
 class EvidenceSettings(Section):
@@ -204,7 +275,10 @@ class LineSettings(BaseSettings):
     wire: WireSettings = WireSettings()
     workers: WorkerSettings = WorkerSettings()
     reject: RejectSettings = RejectSettings()
+    encoder: EncoderSettings | None = None
+    lanes: dict[Name, LaneSettings] = Field({}, description="name -> cameras that decide one part together")
     links: dict[Name, LinkSettings] = Field({}, description="name -> one way to the line's controllers (docs/line.md)")
+    alarms: AlarmSettings = AlarmSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     console: ConsoleSettings = ConsoleSettings()
     stall: StallSettings = StallSettings()
@@ -230,6 +304,40 @@ class LineSettings(BaseSettings):
                     f"cameras.{name}.recipe: there is no recipe {camera.recipe!r}{nearest(camera.recipe, self.recipes)}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _counts_have_their_encoder(self) -> LineSettings:
+        counting = [
+            f"cameras.{name}.travel_counts" for name, one in self.cameras.items() if one.travel_counts is not None
+        ]
+        counting += ["reject.pulse_counts"] if self.reject.pulse_counts is not None else []
+        if counting and self.encoder is None:
+            raise ValueError(f"{counting[0]}: needs `encoder:` with at least max_counts_per_s")
+        return self
+
+    @model_validator(mode="after")
+    def _every_lane_has_its_cameras(self) -> LineSettings:
+        lane_of: dict[str, str] = {}
+        for name, lane in self.lanes.items():
+            for camera in lane.cameras:
+                if camera not in self.cameras:
+                    raise ValueError(
+                        f"lanes.{name}.cameras: there is no camera {camera!r}{nearest(camera, self.cameras)}"
+                    )
+                if (other := lane_of.setdefault(camera, name)) != name:
+                    raise ValueError(f"lanes.{name}.cameras: {camera!r} is in {other!r} already")
+            self._check_lane(name, lane)
+        return self
+
+    def _check_lane(self, name: str, lane: LaneSettings) -> None:
+        counting = {self.cameras[camera].travel_counts is not None for camera in lane.cameras}
+        if len(counting) == 2:
+            raise ValueError(f"lanes.{name}.cameras: all of them need travel_counts, or none")
+        if lane.match == "arrival" and (lane.tolerance_counts is not None) not in counting:
+            raise ValueError(f"lanes.{name}: tolerance_counts goes with travel_counts, tolerance_ms with travel_ms")
+        for camera in lane.cameras:
+            if lane.match == "part_id" and self.cameras[camera].trigger.kind != "message":
+                raise ValueError(f"cameras.{camera}.trigger.kind: must be message, for lanes.{name} matches part ids")
 
     @model_validator(mode="after")
     def _every_link_has_its_cameras(self) -> LineSettings:
@@ -266,6 +374,10 @@ class LineSettings(BaseSettings):
                 raise ValueError(f"wire.hosts.{owner}: there is no such process{nearest(owner, processes)}")
         return self
 
+    def matches_part_ids(self, camera: str) -> bool:
+        """Is the camera in a lane that needs an id with each trigger?"""
+        return any(lane.match == "part_id" and camera in lane.cameras for lane in self.lanes.values())
+
     @property
     def same_clock(self) -> bool:
         """Do all processes share one CLOCK_MONOTONIC?"""
@@ -284,6 +396,10 @@ class LineSettings(BaseSettings):
         except OSError as error:
             raise SettingsError(f"state_dir: {folder} cannot be made: {error.strerror}") from error
         return folder.absolute()
+
+    def view_file(self, camera: str) -> Path:
+        """How the camera's view was when it was learnt; removed, it is learnt anew."""
+        return self.state / f"view-{camera}.npz"
 
     @property
     def run_dir(self) -> Path:

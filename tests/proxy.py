@@ -66,12 +66,20 @@ class Proxy:
             while piece := source.recv(PIECE_BYTES):
                 if not self._flows.is_set():
                     self._flows.wait()
-                    with contextlib.suppress(BlockingIOError):  # raises when the sender has reset the connection
-                        source.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                    piece += _rest(source)
                 sink.sendall(piece)
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+
+def _rest(source: socket.socket) -> bytes:
+    """All that waits there. Raises when the sender has reset the connection."""
+    pieces = []
+    with contextlib.suppress(BlockingIOError):
+        while piece := source.recv(PIECE_BYTES, socket.MSG_DONTWAIT):
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _end(one: socket.socket) -> None:

@@ -16,6 +16,7 @@ from services.capture.counter import Counter, boot_id
 from services.capture.job import Job
 from services.capture.reader import Reader, Report
 from services.capture.requests import Requests
+from services.capture.view_file import KeptView
 from shared.life import Heart, run_until_stopped, service
 from shared.live import LivePublisher
 from shared.messages import State
@@ -34,9 +35,17 @@ class Process:
     """One turn after another: answer requests, look at shots, tell how it goes. ``wait_s``: for the next shot."""
 
     def __init__(
-        self, capturer: Capturer, reader: Reader, requests: Requests, heart: Heart, stall_s: float, wait_s: float
+        self,
+        capturer: Capturer,
+        reader: Reader,
+        requests: Requests,
+        heart: Heart,
+        view: KeptView,
+        stall_s: float,
+        wait_s: float,
     ) -> None:
         self._capturer, self._reader, self._requests, self._heart = capturer, reader, requests, heart
+        self._view = view
         self._stall_ns = round(stall_s * 1e9)
         self._wait_s = wait_s
         self._told = ("", False)  # what the log last said of the camera
@@ -49,6 +58,8 @@ class Process:
         for shot in shots:
             self._capturer.look(shot)
             self._heart.rate.count(time.monotonic_ns())
+        if shots:
+            self._view.look(shots[-1])
         now_ns = time.monotonic_ns()
         self._capturer.wait_no_longer(now_ns - _picture_wait_ns(report), report.connected)
         self._tell(report)
@@ -74,6 +85,7 @@ class Process:
             "fps": f"{report.fps:.4g}" if report.fps else "",
             "learning": self._capturer.learning,
             "recipe": self._capturer.recipe,
+            **self._view.figures(),
         }
 
     def _end_if_stuck(self, report: Report, now_ns: int) -> None:
@@ -119,13 +131,14 @@ def main(settings: LineSettings, owner: str) -> None:
             bus.pusher("verdicts", settings.owners("reject")),
             LivePublisher(bus.publisher("live"), {name: camera.live_hz}),
         )
-        capturer = Capturer(name, camera, counter, outlets, heart)
+        capturer = Capturer(name, camera, counter, outlets, heart, settings.matches_part_ids(name))
         job = Job(settings.state / f"job-{name}.json", camera.recipe, settings.recipes)
         requests = Requests(bus.server("triggers"), capturer, job, camera.trigger.kind)
         wait_s = TRIGGER_WAIT_S if camera.trigger.kind == "message" else IDLE_WAIT_S
         reader.start()
-        process = Process(capturer, reader, requests, heart, settings.stall.capture_s, wait_s)
-        run_until_stopped(process.turn, settings.stall.capture_s)
+        stall_s = settings.stall.capture_s
+        process = Process(capturer, reader, requests, heart, KeptView(settings, name), stall_s, wait_s)
+        run_until_stopped(process.turn, stall_s)
     if not reader.stop(STOP_WAIT_S):
         os._exit(0)  # it still hangs in the camera; ending the interpreter under it would abort the process
 

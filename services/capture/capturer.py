@@ -58,8 +58,17 @@ class Outlets:
 class Capturer:
     """One camera's step. ``fault`` says why its pictures cannot be inspected; empty: they can."""
 
-    def __init__(self, name: str, camera: CameraSettings, numbers: Numbers, outlets: Outlets, tally: Tally) -> None:
-        self._name, self._camera = name, camera
+    def __init__(
+        self,
+        name: str,
+        camera: CameraSettings,
+        numbers: Numbers,
+        outlets: Outlets,
+        tally: Tally,
+        needs_part_id: bool = False,
+    ) -> None:
+        """``needs_part_id``: by it the ledger finds the other cameras' tickets; a count of our own would mislead it."""
+        self._name, self._camera, self._needs_part_id = name, camera, needs_part_id
         self._numbers, self._outlets, self._tally = numbers, outlets, tally
         self._region = Region(camera.roi_px, camera.longest_side_px)
         self._trigger: Trigger = build_trigger(camera.trigger)
@@ -95,6 +104,9 @@ class Capturer:
         """A part is in view now: in the books at once, inspected in the next picture."""
         if len(part_id) > MAX_PART_ID:
             return TriggerReply(error=f"a part_id of {len(part_id)} signs: at most {MAX_PART_ID}")
+        if self._needs_part_id and not part_id:
+            self._tally.count("triggers_refused")
+            return TriggerReply(error="a trigger without a part_id: this camera's lane needs it")
         ticket = self._open_ticket(part_id, now_ns, now_at)
         if not connected:
             self._send_unknown(ticket, Reason.NO_PICTURE)
@@ -116,7 +128,7 @@ class Capturer:
             self._send_unknown(ticket, reason)
 
     def _open_ticket(self, part_id: str, capture_ns: int, captured_at: float) -> Ticket:
-        seq = self._numbers.next()
+        seq, travel_counts = self._numbers.next(), self._camera.travel_counts
         ticket = Ticket(
             camera=self._name,
             series=self._numbers.series,
@@ -125,7 +137,8 @@ class Capturer:
             recipe=self.recipe,
             capture_ns=capture_ns,
             captured_at=captured_at,
-            travel_ms=self._camera.travel_ms,
+            travel_ms=self._camera.travel_ms if travel_counts is None else 0.0,
+            travel_counts=travel_counts,
         )
         self._tally.count("tickets")
         if not self._outlets.tickets.send(ticket):

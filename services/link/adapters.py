@@ -23,11 +23,14 @@ def make_adapter(settings: LineSettings, owner: str, desk: Desk) -> Callable[[],
         from services.link.modbus_client import ModbusClient
 
         return partial(ModbusClient, link.modbus_client, desk)
+    if link.opcua is not None:
+        from services.link.opcua import opcua_server  # asyncua takes seconds to import
+
+        return opcua_server(link.opcua, desk, settings, name)
     if link.mqtt is not None:
         return make_mqtt(link.mqtt, desk, settings.line, name)
-    if link.webhook is not None:
-        return make_webhook(link.webhook, desk)
-    raise NotImplementedError(link.kind)
+    assert link.webhook is not None, "the settings have exactly one kind"
+    return make_webhook(link.webhook, desk)
 
 
 class Both:

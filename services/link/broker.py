@@ -26,9 +26,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from services.link.desk import PeerLostError
-from services.link.mqtt_commands import LATE_S
 from services.link.tls import tls_context, trouble
 from shared.links import MqttSettings
+from shared.published import LATE_S
 
 IN_FLIGHT = 8  # unanswered at a time; some brokers take no more than ten
 MAX_PACKET_BYTES = 1 << 16  # of what the broker may send us
@@ -287,13 +287,13 @@ class Broker:
         """At once; not a byte leaves afterwards. The broker publishes the will, unless we took leave."""
         self._lose("closed")
         connection = self._client.socket()
-        if not isinstance(connection, socket.socket):
+        if not isinstance(connection, socket.socket) or connection.fileno() < 0:  # never opened, or closed already
             return
         self._client.on_socket_close = self._client.on_socket_unregister_write = None
         self._client.on_socket_register_write = None
         self._loop.remove_reader(connection)
         self._loop.remove_writer(connection)
-        with contextlib.suppress(OSError):  # it is closed already
+        with contextlib.suppress(OSError):  # the peer has reset it
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         connection.close()
 

@@ -14,10 +14,10 @@ from services.link.broker import Broker, Heard, Will
 from services.link.desk import Desk, News, Outgoing, Peers, together
 from services.link.handshake import Refusal
 from services.link.mqtt_commands import BY, read_command
-from services.link.mqtt_topics import EXPIRES_S, OFFLINE, ONLINE
 from shared.links import MqttSettings
 from shared.messages import Alarms, Result
 from shared.points import FAULT_CODES, STATUS, Fault, Value, Values
+from shared.published import EXPIRES_S, OFFLINE, ONLINE
 
 ALIVE_S = 0.5  # `state` is published so often: it shows a dead connection, and how old a command can be
 OPEN_COMMANDS = 16  # a flood beyond is refused without an answer

@@ -5,63 +5,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import msgspec
-from msgspec import Struct
 
 from services.link.handshake import AcknowledgeAlarms, Asked, Refusal, ResetAlarms, SelectJob, SilenceHorn, TakePicture
 from shared.points import COMMANDS_BY_NAME, Fault, Values, fits
+from shared.published import LATE_S, MAX_COMMAND_BYTES, MQTT_COMMANDS, Command, Encoder, Job, LineStopped, Row, Trigger
 
-MAX_COMMAND_BYTES = 1024
-LATE_S = 2.0  # a command is carried out within so long of its sending, or not at all
 BY = "mqtt"  # a broker does not say who sent a message
-
-
-class Command(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A payload. ``sent_at``: wall time in seconds since 1970, for senders that can say it."""
-
-    sent_at: float | None = None
-
-
-class Trigger(Command, frozen=True):
-    """A part is in view."""
-
-    part_id: str = ""
-
-
-class Job(Command, frozen=True):
-    """Inspect with the recipe of this number."""
-
-    job: int
-
-
-class Encoder(Command, frozen=True):
-    """The belt's position."""
-
-    count: int
-
-
-class LineStopped(Command, frozen=True):
-    """The belt stands on purpose, or runs."""
-
-    stopped: bool
-
-
-class Row(Struct, frozen=True):
-    """One command. ``point``: what holds its value, and so bounds it."""
-
-    kind: type[Command]
-    point: str
-    example: str
-
-
-MQTT_COMMANDS = {
-    "trigger": Row(Trigger, "TriggerPartId", '{"part_id": "A-17"}'),
-    "job": Row(Job, "NewJobId", '{"job": 3}'),
-    "encoder": Row(Encoder, "EncoderCount", '{"count": 120734}'),
-    "reset": Row(Command, "Reset", "{}"),
-    "line_stopped": Row(LineStopped, "LineStopped", '{"stopped": true}'),
-    "acknowledge_alarms": Row(Command, "AcknowledgeAlarms", "{}"),
-    "silence_horn": Row(Command, "SilenceHorn", "{}"),
-}
 Wish: TypeAlias = Asked | Values  # an order, or what is written to points
 PUSHBUTTONS: dict[str, Asked] = {
     "reset": ResetAlarms(BY),

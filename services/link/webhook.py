@@ -24,7 +24,7 @@ from shared.links import WebhookSettings
 from shared.messages import Outcome, Signal
 
 WAITING_PARTS = 4096  # about 4 MB
-SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between two tries, doubled each time
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0  # between two tries, doubled each time
 ANSWER_BYTES = 1 << 16  # read to keep the connection; a longer answer ends it
 TOO_MANY = 429
 log = structlog.get_logger()
@@ -44,15 +44,6 @@ class Answer(Struct, frozen=True):
     words: str = ""
     again: bool = False
     pause_s: float = 0.0
-
-
-def webhook_headers() -> list[tuple[str, str]]:
-    """(name, words), for docs/line.md."""
-    return [
-        ("Content-Type", "application/json: `delivery`, `sent_at` (wall time of this try) and `part`, a Signal"),
-        ("X-Sightline-Signature", "sha256=<HMAC-SHA256 of the body with the secret, hexadecimal>"),
-        ("X-Sightline-Delivery", "one id for each part, the same for every try: store it, answer a known one with 200"),
-    ]
 
 
 class Webhook:

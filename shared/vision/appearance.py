@@ -12,9 +12,11 @@ STRIDE_PX = 8
 LEAST_VARIANCE = 1e-3  # of the largest: directions in which features hardly vary are not blown up beyond it
 RARITY_REACHES = (3, 6)  # cells around a place that are not asked whether it is rare: it may be larger than a cell
 RARITY_STEP = 2  # every second place each way is asked: a quarter of the time, nearly the same answer
-LEAST_DISTANCE = 1e-3  # of a picture's median: an even picture stays even
+LEAST_DISTANCE = 1e-2  # of whitened features: an even picture stays even
+ROUNDING_VARIANCE = 1e-6  # of features: what 8-bit pixels leave of an even surface
 RARITY_MAX = 5.0  # times the picture's median, and more
 RARITY_CHANNELS = len(RARITY_REACHES)
+USUAL_SHARE = 0.9  # of a picture's places, the least odd ones, say how its looks vary: a defect is not to hide itself
 
 
 def appearance(images: Tensor) -> Tensor:
@@ -55,9 +57,22 @@ def _rarity(features: Tensor) -> Tensor:
 
 
 def _whitened(features: Tensor) -> Tensor:
-    """(B, N, C) -> the same with mean 0 and covariance 1 over each picture."""
-    centred = features - features.mean(1, keepdim=True)
-    return centred @ whitening_matrix(centred.mT @ centred / features.shape[1])
+    """(B, N, C) -> the same with mean 0 and covariance 1 over each picture's usual places.
+
+    Twice: the places that are farthest off after the first are left out of the second. A defect widens the spread of
+    its own picture, and so would seem the less rare the larger it is.
+    """
+    everywhere = _whitened_by(features, features)
+    usual = everywhere.square().sum(-1).topk(max(round(USUAL_SHARE * features.shape[1]), 1), dim=1, largest=False)
+    return _whitened_by(features, features.gather(1, usual.indices[..., None].expand(-1, -1, features.shape[2])))
+
+
+def _whitened_by(features: Tensor, usual: Tensor) -> Tensor:
+    """(B, N, C), of which (B, n, C) are usual -> centred and whitened as the usual ones ask for."""
+    mean = usual.mean(1, keepdim=True)
+    centred = usual - mean
+    rounding = ROUNDING_VARIANCE * torch.eye(features.shape[2], device=features.device)
+    return (features - mean) @ whitening_matrix(centred.mT @ centred / usual.shape[1] + rounding)
 
 
 def whitening_matrix(covariance: Tensor) -> Tensor:
@@ -77,4 +92,4 @@ def _rare(squared: Tensor, lengths: Tensor) -> Tensor:
     distance = (squared.amin(dim=2) + lengths).clamp(min=0).sqrt()
     distance = torch.where(distance.isfinite(), distance, 0.0)
     usual = distance.median(dim=1, keepdim=True).values
-    return torch.where(usual > 0, distance / usual.clamp(min=LEAST_DISTANCE) - 1, 0.0).clamp(max=RARITY_MAX)
+    return ((distance + LEAST_DISTANCE) / (usual + LEAST_DISTANCE) - 1).clamp(max=RARITY_MAX)

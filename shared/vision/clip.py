@@ -300,15 +300,23 @@ class ClipEncoder(nn.Module):
         maps = () if stem is None else tuple(plane.permute(0, 2, 3, 1) for plane in stem[1:])
         return self._stages(images, blocks, stem), maps
 
-    def encode(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """(B, 3, H, W) normalised -> (the same as `stages`, picture features (B, Ct) as open_clip's encode_image)."""
-        x, stem = self._embed(images)
-        x, blocks = self._blocks(x, stop_early=False)
-        return self._stages(images, blocks, stem), self._pooled(x)
-
     def encode_pictures(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> picture features (B, Ct) alone, as `encode`'s; no detail map is made."""
-        return self._pooled(self._blocks(self._embed(images)[0], stop_early=False)[0])
+        """(B, 3, H, W) normalised -> picture features (B, Ct), as open_clip's encode_image; no detail map is made."""
+        return self.pooled(self.last_tokens(images))
+
+    def last_tokens(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised -> the last block's tokens (B, 1 + h * w, C), the class token first."""
+        return self._blocks(self._embed(images)[0], stop_early=False)[0]
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """The last block's tokens (B, 1 + h * w, C) -> picture features (B, Ct)."""
+        visual = self.clip.visual
+        return cast(Tensor, visual.ln_post(tokens[:, 0]) @ visual.proj)
+
+    def pooling_parameters(self) -> list[nn.Parameter]:
+        """What `pooled` is made of, and no map."""
+        visual = self.clip.visual
+        return [*visual.ln_post.parameters(), visual.proj]
 
     def dense(self, images: Tensor, blocks: int) -> Tensor:
         """(B, 3, H, W) normalised -> (B, h, w, Ct) patch features in the space shared with the texts, without training.
@@ -334,11 +342,6 @@ class ClipEncoder(nn.Module):
     def encode_text(self, sentences: list[str]) -> Tensor:
         """N sentences -> (N, Ct) features, not normalised."""
         return cast(Tensor, self.clip.encode_text(self._tokenize(sentences).to(self.device)))
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        """The last block's tokens (B, 1 + h*w, C) -> picture features (B, Ct)."""
-        visual = self.clip.visual
-        return cast(Tensor, visual.ln_post(x[:, 0]) @ visual.proj)
 
     def _embed(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]:
         """(B, 3, H, W) -> tokens into the first block (B, 1 + h*w, C); the stem's features at strides 4, 8 and 16."""

@@ -539,6 +539,13 @@ def test_signals_are_read_by_plain_json_on_both_addresses(private_surroundings) 
                 "latency_ms": 6.5,
                 "margin_ms": None,
                 "stage": "",
+                "seq": 0,
+                "recipe": "",
+                "captured_at": 0.0,
+                "pulse_ms": 0.0,
+                "score": None,
+                "defects": 0,
+                "cameras": [],
             }
 
 

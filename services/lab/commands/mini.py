@@ -36,7 +36,7 @@ def train(  # noqa: PLR0913  one argument for each option of the command
     batch: Annotated[int, typer.Option(min=2, help="pictures of 192 px in a step")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0, help="at its peak")] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="of pictures, weights and order")] = 0,
-    version: Annotated[str, typer.Option(help="of the bundle")] = "0.3",
+    version: Annotated[str, typer.Option(help="of the bundle")] = "0.4",
 ) -> None:
     """Render drawn pictures, train CLIP + UMCI and SAM on them, pack the bundle into OUT/bundle, and measure it.
 

@@ -1,7 +1,7 @@
-"""The whole training of `mini` within one budget: pictures are rendered, CLIP + UMCI and SAM trained, a bundle packed.
+"""The whole training of `mini` in one budget: pictures rendered, CLIP + UMCI, words and SAM trained, a bundle packed.
 
-Every step goes on where a killed run stood: finished shards of the bank are kept, both trainings have checkpoints, and
-the time spent is written down.
+Every step goes on where a killed run stood: finished shards of the bank are kept, the trainings of CLIP and SAM have
+checkpoints, and the time spent is written down; the words, which take the least, begin anew.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from shared.vision.bundles import Manifest, load_bundle
 from shared.vision.precision import native
 from shared.vision.training import sam, train
 from shared.vision.training.pack import pack
+from shared.vision.training.words import train_words
 
-BANK, CLIP, SAM, BUNDLE, SPENT = "bank", "clip", "sam", "bundle", "spent.json"
+BANK, CLIP, WORDS, SAM, BUNDLE, SPENT = "bank", "clip", "words", "sam", "bundle", "spent.json"
 SAM_SHARE = 0.2  # of what the rendering leaves of the budget
+WORDS_SHARE = 0.08  # likewise
 LEAST_SHARE = 0.25  # of the budget that must be left for training when the pictures are rendered
 
 Tell = Callable[[str, str], None]  # the step, and how it stands in words
@@ -64,7 +66,10 @@ def run(course: Course, tell: Tell = lambda step, words: None) -> Manifest:
     course.out.mkdir(parents=True, exist_ok=True)
     left_s = max(course.budget_s - _render(course, tell), course.budget_s * LEAST_SHARE)
     sam_s = left_s * SAM_SHARE if course.train_sam else 0.0
-    trainer = train.train(_plan(course, left_s - sam_s), lambda progress, losses: tell(CLIP, _words(progress, losses)))
+    words_s = left_s * WORDS_SHARE
+    plan = _plan(course, left_s - sam_s - words_s)
+    trainer = train.train(plan, lambda progress, losses: tell(CLIP, _figures(progress, losses)))
+    tell(WORDS, f"loss {train_words(trainer.encoder, [course.out / BANK], words_s, seed=course.seed):.3f}")
     segmenter = _sam(course, sam_s, tell)
     tell(BUNDLE, "choosing the advised threshold")
     trained = trainer.encoder, trainer.umci, segmenter
@@ -110,7 +115,7 @@ def _plan(course: Course, budget_s: float) -> train.Plan:
     )
 
 
-def _words(progress: train.Progress, losses: dict[str, float]) -> str:
+def _figures(progress: train.Progress, losses: dict[str, float]) -> str:
     figures = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
     return f"step {progress.step}, {progress.elapsed_s:.0f} s  {figures}"
 

@@ -1,4 +1,4 @@
-"""What UMCI and mini's CLIP learn from: stage logits, masks, picture features -> scalars to minimise."""
+"""What UMCI and mini's CLIP learn from: stage logits and masks -> scalars to minimise."""
 
 from __future__ import annotations
 
@@ -41,14 +41,6 @@ def picture_loss(anomaly_map: Tensor, defective: Tensor) -> Tensor:
     score, bad = torch.logit(top, eps=1e-4), defective > 0
     lead = score[bad][:, None] - score[~bad]
     return F.softplus(-lead).sum() / max(lead.numel(), 1)
-
-
-def caption_loss(pictures: Tensor, captions: Tensor, truth: Tensor, scale: float = 30.0) -> Tensor:
-    """Picture features (B, Ct), the bank of caption features (N, Ct), index of each picture's own -> CLIP's contrast.
-
-    The text side is fixed, as in LiT (arXiv 2111.07991), and the whole bank takes part, so small batches suffice.
-    """
-    return F.cross_entropy(scale * F.normalize(pictures, dim=-1) @ F.normalize(captions, dim=-1).T, truth)
 
 
 def softmax_focal_loss(evidence: Tensor, mask: Tensor) -> Tensor:

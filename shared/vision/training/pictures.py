@@ -106,7 +106,7 @@ def _draw(rng: np.random.Generator, bank: Bank, size_px: int) -> Shown:
     shrunk = _shrunk(mask[window].astype(np.float32), size_px)
     found = (shrunk > 0.5).astype(np.uint8)
     return Shown(
-        image=_turned(_coloured(rng, _shrunk(image[window], size_px)), turn),
+        image=_turned(another_camera(rng, _shrunk(image[window], size_px)), turn),
         mask=_turned(found, turn),
         surface=pair.query.surface,
         defect=defect if found.any() else None,
@@ -142,8 +142,8 @@ def _shrunk(picture: NDArray[Pixel], size_px: int) -> NDArray[Pixel]:
     return np.asarray(shrunk, picture.dtype)
 
 
-def _coloured(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Another camera and another product: through one table for each channel, then sometimes blurred or packed."""
+def another_camera(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) -> as another camera sees it: through one table for each channel, then sometimes blurred or packed."""
     changed = cv2.LUT(np.ascontiguousarray(picture[..., _channel_order(rng)]), _table(rng)[None])
     if rng.random() < GREY_SHARE:
         changed = cv2.cvtColor(cv2.cvtColor(changed, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)

@@ -45,11 +45,6 @@ class Sentences:
     defects: Tensor  # (N,) number of the defect named, or ANY_DEFECT
 
 
-def caption(surface: str, defect: str | None) -> str:
-    """What a picture shows, in words."""
-    return f"a photo of a {surface}." if defect is None else f"a photo of a {surface} with {defect}."
-
-
 def vocabulary() -> NDArray[np.str_]:
     """Plain words of CLIP's byte pair vocabulary."""
     tokens = (token.removesuffix("</w>") for token in SimpleTokenizer().encoder if token.endswith("</w>"))

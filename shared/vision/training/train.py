@@ -25,10 +25,10 @@ from shared.synth.samples import DEFECTS, TRAIN_SURFACES
 from shared.vision.bundles import load_bundle
 from shared.vision.clip import ClipConfig, ClipEncoder
 from shared.vision.prompts import text_features
-from shared.vision.training.losses import caption_loss, dice_loss, focal_loss, picture_loss
+from shared.vision.training.losses import dice_loss, focal_loss, picture_loss
 from shared.vision.training.mini import MINI_CLIP, MINI_UMCI
 from shared.vision.training.pictures import Batch, PictureStream, settle_worker
-from shared.vision.training.texts import caption, object_names, pretrain_texts, vocabulary
+from shared.vision.training.texts import object_names, pretrain_texts, vocabulary
 from shared.vision.training.weights import save_models
 from shared.vision.umci import ABNORMAL, NORMAL, StageHead, Umci, UmciConfig
 
@@ -50,8 +50,7 @@ class Shares:
     """Weights of the losses beside the rough map's own."""
 
     stages: float = 0.3
-    picture: float = 0.4
-    caption: float = 0.1
+    picture: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -84,17 +83,13 @@ class Progress:
 
 
 class Texts:
-    """Fixed text features of the run: the ensemble of every name used, and the bank of captions."""
+    """Fixed text features of the run: the ensemble of every name used."""
 
     def __init__(self, encoder: ClipEncoder, seed: int, surfaces: tuple[str, ...] = TRAIN_SURFACES) -> None:
         foreign = object_names(np.random.default_rng(seed), ["part"], vocabulary(), FOREIGN_NAMES)
-        captions = [(surface, defect) for surface in surfaces for defect in (None, *DEFECTS)]
         with torch.inference_mode():
             self._own = {name: text_features(encoder.encode_text, name).clone() for name in surfaces}
             self._foreign = [text_features(encoder.encode_text, name).clone() for name in foreign]
-            bank = encoder.encode_text([caption(*shown) for shown in captions])
-        self.captions = bank.clone()  # (N, Ct)
-        self._caption_number = {shown: number for number, shown in enumerate(captions)}
 
     def of(self, batch: Batch, rng: np.random.Generator) -> Tensor:
         """(B, 2, Ct) features of the batch's object names, some of them foreign."""
@@ -102,10 +97,6 @@ class Texts:
         picks = rng.integers(0, len(self._foreign), len(batch.surfaces))
         named = zip(batch.surfaces, strange, picks, strict=True)
         return torch.stack([self._foreign[pick] if odd else self._own[name] for name, odd, pick in named])
-
-    def caption_numbers(self, batch: Batch) -> Tensor:
-        """(B,) index into `captions` of what each picture shows."""
-        return torch.tensor([self._caption_number[shown] for shown in zip(batch.surfaces, batch.defects, strict=True)])
 
 
 class Trainer:
@@ -141,7 +132,7 @@ class Trainer:
             group["lr"] = self.plan.learning_rate * schedule(share)
         losses, shares = self._losses(batch, texts, rng), self.plan.shares
         total = losses["map"] + shares.stages * losses["stages"]
-        total = total + shares.picture * losses["picture"] + shares.caption * losses["caption"]
+        total = total + shares.picture * losses["picture"]
         self.optimiser.zero_grad()
         torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.parameters, GRADIENT_NORM_MAX)
@@ -155,7 +146,7 @@ class Trainer:
         mask = F.avg_pool2d(masks[:, None], MASK_STRIDE_PX)[:, 0]  # soft at the rim
         names = texts.of(batch, rng).to(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
-            stages, pictures = self.encoder.encode(self.encoder.normalise(batch.images.to(device)))
+            stages = self.encoder.stages(self.encoder.normalise(batch.images.to(device)))
             logits = self.umci(stages, names, tuple(mask.shape[-2:]))
         evidence = [(stage[:, ABNORMAL] - stage[:, NORMAL]).float() for stage in logits]  # (B, h, w) each
         rough = torch.einsum("s,sbhw->bhw", self.umci.weights, torch.stack([e.sigmoid() for e in evidence]))
@@ -164,7 +155,6 @@ class Trainer:
             "map": focal_loss(rough_logit, mask) + dice_loss(rough, mask),
             "stages": torch.stack([focal_loss(e, mask) + dice_loss(e.sigmoid(), mask) for e in evidence]).mean(),
             "picture": picture_loss(rough, masks.flatten(1).amax(1)),
-            "caption": caption_loss(pictures.float(), texts.captions, texts.caption_numbers(batch).to(device)),
         }
 
     def save(self) -> None:

@@ -173,7 +173,15 @@ def test_second_start_is_refused_with_one_message(line_file: Path, running: subp
 
 @pytest.mark.parametrize(
     ("owner", "limit_s"),
-    [("record", 20), ("reject", 20), ("capture-cam1", 20), ("console", 20), ("localize-1", 45), ("refine-1", 45)],
+    [
+        ("record", 20),
+        ("reject", 20),
+        ("capture-cam1", 20),
+        ("alarm", 20),
+        ("console", 20),
+        ("localize-1", 45),
+        ("refine-1", 45),
+    ],
 )
 def test_killed_process_is_back_in_time(settings: LineSettings, pulses, owner: str, limit_s: float):
     pid = wait_for(lambda: pid_of(settings, owner), 20, f"pid of {owner}")

@@ -24,9 +24,10 @@ from services.link.handshake import (
     TakePicture,
 )
 from services.link.mqtt import may_answer
-from services.link.mqtt_commands import MQTT_COMMANDS, read_command
+from services.link.mqtt_commands import read_command
 from shared.messages import BeltState, EncoderCount, Signal
 from shared.points import FAULT_CODES, TEXT_BYTES, Fault
+from shared.published import MQTT_COMMANDS
 from tests.mosquitto import needs_mosquitto, running_mosquitto
 from tests.proxy import running_proxy
 from tests.services.link.listener import BASE, STATE, link, listener, online, request

@@ -24,7 +24,7 @@ from tests.services.link.played_line import played_line
 pytestmark = [pytest.mark.process, needs_mosquitto]
 OWNER, BASE = "link-plc", "sightline/test"
 STATE, TRIGGER, REPLY = f"{BASE}/state", f"{BASE}/command/trigger", f"{BASE}/command/trigger/reply"
-START_S = 30
+START_S = 60  # a busy machine
 
 
 def line_of(folder: Path, **links: dict[str, Any]) -> tuple[Path, LineSettings]:
@@ -90,9 +90,8 @@ async def test_the_heartbeat_stands_still_when_the_ledger_dies(tmp_path: Path) -
                 await until(lambda: heard.points(BASE).get("Ready"), START_S, "Ready")
                 died_s = time.monotonic()
                 line.die("reject")
-                await until(lambda: not heard.points(BASE)["Online"], 3, "not online")
-                points = heard.points(BASE)
-                assert not points["Ready"] and not points["SystemHealth"]
+                for name in ("Online", "Ready", "SystemHealth"):
+                    await until(lambda name=name: not heard.points(BASE)[name], 3, f"not {name}")
                 beats = [at_s for at_s, one in heard.messages if str(one.topic) == f"{BASE}/status/Heartbeat"]
                 assert beats[-1] - died_s < 1.5  # 0.8 of silence, and a busy machine
                 answer = await heard.ask(TRIGGER, b"{}", REPLY)
@@ -119,12 +118,11 @@ async def test_a_link_that_was_frozen_carries_out_nothing_of_that_time(tmp_path:
 
 
 @on_a_loop
-async def test_a_link_lives_through_a_broker_that_hangs_dies_or_is_cut_off(tmp_path: Path) -> None:
+async def test_a_link_lives_through_a_broker_that_is_out_of_reach_or_dies(tmp_path: Path) -> None:
     with running_mosquitto(tmp_path) as broker, running_proxy(broker.port) as proxy:
         file, settings = line_of(tmp_path, plc=mqtt(proxy.port))
         faults = (
             (proxy.hold, proxy.release),
-            (broker.freeze, broker.thaw),
             (broker.kill, broker.start),
             (proxy.cut, lambda: None),
         )

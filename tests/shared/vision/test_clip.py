@@ -41,16 +41,14 @@ def built(config: ClipConfig) -> ClipEncoder:
 
 @torch.no_grad()
 @CONFIGS
-def test_encode_equals_open_clips_own_picture_features(config: ClipConfig) -> None:
+def test_picture_features_equal_open_clips_own(config: ClipConfig) -> None:
     encoder, images = built(config), torch.randn(2, 3, 64, 64)
-    _, pooled = encoder.encode(images)
-    assert torch.allclose(pooled, encoder.clip.encode_image(images), atol=1e-5)
-    assert torch.equal(pooled, encoder.encode_pictures(images))
+    assert torch.allclose(encoder.encode_pictures(images), encoder.clip.encode_image(images), atol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("side_px", [224, 160], ids=["its own size", "interpolated grid"])
-def test_encode_equals_open_clips_encode_image_for_vit_b_16(vit_b_16, side_px: int) -> None:
+def test_features_and_tokens_equal_open_clips_for_vit_b_16(vit_b_16, side_px: int) -> None:
     torch.manual_seed(1)
     images = torch.randn(1, 3, side_px, side_px)
     theirs = vit_b_16
@@ -59,10 +57,10 @@ def test_encode_equals_open_clips_encode_image_for_vit_b_16(vit_b_16, side_px: i
         weights = vit_b_16.state_dict()
         open_clip.model.resize_pos_embed(weights, theirs)
         theirs.load_state_dict(weights)
-    stages, pooled = ClipEncoder(named_config("ViT-B-16"), vit_b_16).eval().encode(images)
-    torch.testing.assert_close(pooled, theirs.encode_image(images), atol=1e-5, rtol=1e-5)
+    encoder = ClipEncoder(named_config("ViT-B-16"), vit_b_16).eval()
+    torch.testing.assert_close(encoder.encode_pictures(images), theirs.encode_image(images), atol=1e-5, rtol=1e-5)
     final = theirs.visual.forward_intermediates(images, indices=[11], output_fmt="NLC")["image_intermediates"][0]
-    torch.testing.assert_close(stages[-1].flatten(1, 2), final, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder.stages(images)[-1].flatten(1, 2), final, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -107,8 +105,8 @@ def test_stages_refuse_a_picture_that_is_no_multiple_of_the_patch() -> None:
 
 
 def test_stages_carry_gradients_to_the_whole_picture_tower() -> None:
-    encoder = built(CONV)
-    maps, pooled = encoder.encode(torch.randn(2, 3, 80, 80))
+    encoder, images = built(CONV), torch.randn(2, 3, 80, 80)
+    maps, pooled = encoder.stages(images), encoder.encode_pictures(images)
     (sum(one.square().sum() for one in maps) + pooled.square().sum()).backward()
     idle = [name for name, p in encoder.clip.visual.named_parameters() if p.grad is None or not p.grad.abs().any()]
     assert not idle

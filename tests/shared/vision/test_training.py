@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,16 @@ from shared.synth.bank import open_bank
 from shared.vision.bundles import load_bundle
 from shared.vision.clip import ClipEncoder
 from shared.vision.inspector import Localization
+from shared.vision.training import words
 from shared.vision.training.course import Course, run
-from shared.vision.training.losses import caption_loss, dice_loss, focal_loss, picture_loss
+from shared.vision.training.losses import dice_loss, focal_loss, picture_loss
 from shared.vision.training.mini import MINI_CLIP, MINI_UMCI
 from shared.vision.training.pack import advised_threshold
 from shared.vision.training.pictures import CLOSE_PX_MIN, Batch, PictureStream, _close_window, draw_batch
 from shared.vision.training.texts import Sentences, object_names, text_loss, vocabulary
 from shared.vision.training.train import Plan, Texts, Trainer, schedule, take_over
 from shared.vision.training.weights import load_models, save_models
+from shared.vision.training.words import PHRASES, crops, train_words, word_loss
 from shared.vision.umci import Umci
 from tests.shared.vision.conftest import TINY_SURFACES
 
@@ -60,12 +64,6 @@ def test_picture_loss_is_the_logistic_loss_of_each_good_and_defective_pair() -> 
 @pytest.mark.parametrize("defective", [torch.zeros(2), torch.ones(2)])
 def test_picture_loss_is_nothing_where_there_is_no_pair(defective: torch.Tensor) -> None:
     assert picture_loss(torch.rand(2, 40, 40), defective).item() == 0.0
-
-
-def test_caption_loss_falls_as_a_picture_nears_its_caption() -> None:
-    bank = torch.eye(4)
-    right, wrong = (caption_loss(bank[[row]], bank, torch.tensor([2])) for row in (2, 0))
-    assert right < 0.01 < wrong
 
 
 def two_of_each() -> Sentences:
@@ -231,3 +229,38 @@ def test_advised_threshold_is_what_nearly_all_good_pictures_stay_under(monkeypat
 
     monkeypatch.setattr("shared.vision.training.pack.Inspector", Ruled)
     assert advised_threshold(load_bundle("mini", parts=()), 101) == pytest.approx(0.95)
+
+
+def test_crops_of_words_show_a_defect_or_the_same_place_of_a_good_piece(tiny_bank: Path) -> None:
+    bank = open_bank(tiny_bank)
+    rng = np.random.default_rng(0)
+    drawn = list(islice(crops([bank], rng), 60))
+    rows = {crop.row for crop in drawn}
+    assert 0 in rows, "the normal object"
+    known = {
+        1 + PHRASES.index(pair.query.defect) for pair in map(bank.__getitem__, range(len(bank))) if pair.query.defect
+    }
+    assert rows - {0} == known
+    assert all(crop.image.shape[0] == crop.image.shape[1] and crop.image.dtype == np.uint8 for crop in drawn)
+
+
+def test_words_are_learnt_and_no_map_changes(tiny_bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "LOOK_SHARE", 0.05)
+    torch.manual_seed(0)
+    encoder = ClipEncoder(MINI_CLIP).eval()
+    images = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        before, feature = encoder.stages(images), encoder.encode_pictures(images)
+    short, longer = (
+        train_words(encoder, [tiny_bank], ticks, clock=partial(next, map(float, count()))) for ticks in (0, 60)
+    )
+    assert longer < 0.8 * short
+    with torch.no_grad():
+        assert all(torch.equal(one, other) for one, other in zip(before, encoder.stages(images), strict=True))
+        assert not torch.allclose(feature, encoder.encode_pictures(images))
+
+
+def test_word_loss_falls_as_a_picture_nears_its_sentence() -> None:
+    texts = torch.eye(4)[None]
+    right, wrong = (word_loss(texts[0, [row]], texts, torch.tensor([2])) for row in (2, 0))
+    assert right < 0.01 < wrong
