@@ -179,13 +179,13 @@ class Handshake:
         closes_ns = min(signal.deadline_ns, now_ns) + round(signal.pulse_ms * 1e6)
         overtaken = self._window is not None and signal.deadline_ns < self._window[0].deadline_ns
         in_time = now_ns <= closes_ns and not overtaken
-        self._count_part(signal, let_pass=in_time and signal.action is Action.ACCEPT)
+        opens = in_time and not _is_elsewhere(signal)
+        self._count_part(signal, let_pass=opens and signal.action is Action.ACCEPT)
         if signal.action is Action.STOP:
             self._stop = True
-        if in_time:
+        if opens:
             self._window = (signal, closes_ns)
-        else:
-            self._windows_missed += 1
+        self._windows_missed += not in_time
 
     def _count_part(self, signal: PartNews, let_pass: bool) -> None:
         self._count("PartsPassed" if let_pass else "PartsRejected")
@@ -516,6 +516,14 @@ class Handshake:
             "StackGreen": self._is_ready(now_ns) and Priority.HIGH not in active,
             "Horn": bool(watched and self._alarms and self._alarms[0].horn),
         }
+
+
+def _is_elsewhere(signal: PartNews) -> bool:
+    """Is it told at once because nobody knows where the part is? Then it opens no window for what is at the ejector,
+    but for a reject where the others' places are unknown, too."""
+    if signal.reason is Reason.GAP:
+        return True
+    return signal.reason in (Reason.POSITION, Reason.RESTART) and signal.action is Action.ACCEPT
 
 
 def result_points(result: PartNews) -> dict[str, Value]:

@@ -98,7 +98,7 @@ class Results:
         one = Waiting(news, now_ns)
         if isinstance(news, Signal):
             one.passed_ns, one.signal_heard_ns = min(news.deadline_ns, now_ns), now_ns
-        if told is None and news.seq > 0:
+        if told is None and news.seq > 0 and not news.cameras:  # a lane's parts have no count of their own
             self._put_in_order(key, one)
         elif told is None or not self._worsen(news):
             self._put(one)

@@ -489,6 +489,18 @@ def test_parts_of_cameras_that_the_link_does_not_tell_are_left_out() -> None:
     assert bench["ResultValid"]
 
 
+def test_parts_of_a_lane_are_shown_as_they_are_decided_whichever_camera_speaks_for_them() -> None:
+    """Their news name the ticket of the worst camera: no camera's count tells the lane's parts without gaps."""
+    bench = Bench()
+    lane = {"cameras": ("cam1", "cam2")}
+    bench.hear(result(1, bench.now_ns, **lane))
+    bench.hear(result(2, bench.now_ns, Outcome.NG, camera="cam2", ticket_id="cam2:s9:2", **lane))
+    bench.hear(result(3, bench.now_ns, **lane))
+    assert [bench.read() for _ in range(3)] == [1, 2, 3]
+    bench.hear(signal(1, bench.now_ns, **lane))
+    assert (bench["ResultValid"], bench["ResultOverrun"]) == (False, False)
+
+
 def test_the_latest_result_replaces_the_one_before_without_an_overrun() -> None:
     bench = Bench(acknowledged=False)
     for seq in (1, 2, 3):
@@ -617,6 +629,31 @@ def test_a_signal_that_was_overtaken_never_accepts_the_part_that_overtook_it() -
     bench.hear(signal(6, bench.now_ns, Outcome.NG), signal(5, bench.now_ns - 30 * MS))
     assert (bench["Accept"], bench["Reject"], bench["EjectorPartNumber"]) == (False, True, 6)
     assert bench["PartsPassed"] == 0
+
+
+@pytest.mark.parametrize("reason", [Reason.GAP, Reason.POSITION, Reason.RESTART])
+def test_a_part_that_is_nobody_knows_where_is_never_accepted_in_anothers_place(reason: Reason) -> None:
+    """The recipe's policy lets unknown parts pass; the part at the ejector is another one, and bad."""
+    bench = Bench()
+    bench.hear(signal(5, bench.now_ns, Outcome.NG))
+    bench.pass_ms(20)
+    bench.hear(signal(9, bench.now_ns, Outcome.UNKNOWN, reason=reason, action=Action.ACCEPT))
+    assert (bench["Accept"], bench["Reject"], bench["EjectorPartNumber"]) == (False, True, 5)
+    assert (bench["PartsPassed"], bench["PartsRejected"]) == (0, 2)
+
+
+def test_a_missing_part_takes_no_good_one_with_it() -> None:
+    bench = Bench()
+    bench.hear(signal(5, bench.now_ns))
+    bench.hear(signal(8, bench.now_ns, Outcome.UNKNOWN, reason=Reason.GAP))
+    assert (bench["Accept"], bench["Reject"], bench["EjectorPartNumber"]) == (True, False, 5)
+
+
+def test_what_is_at_the_ejector_is_rejected_when_nobody_knows_where_anything_is() -> None:
+    bench = Bench()
+    bench.hear(signal(5, bench.now_ns))
+    bench.hear(signal(6, bench.now_ns, Outcome.UNKNOWN, reason=Reason.POSITION))
+    assert (bench["Accept"], bench["Reject"]) == (False, True)
 
 
 def test_a_signal_from_the_future_accepts_no_longer_than_its_pulse() -> None:

@@ -80,6 +80,8 @@ class LineHistory(RuleBasedStateMachine):
         self.look()
 
     def opens(self, news: PartNews) -> bool:
+        if news.reason is Reason.GAP:
+            return False
         open_now = self.window if self.window and self.now_ns <= self.closes(self.window) else None
         in_time = self.now_ns <= self.closes(news)
         return in_time and (open_now is None or news.deadline_ns >= open_now.deadline_ns)
