@@ -157,7 +157,7 @@ class Session(InternalSession):
 
     async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
         """As it is now."""
-        await self.iserver.requests.refresh()
+        pass
         return await super().read(params)
 
     async def write(self, params: ua.WriteParameters) -> list[ua.StatusCode]:
