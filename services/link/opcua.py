@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from services.link.certificates import Identity, given_identity, own_identity
 from services.link.desk import Desk, Outgoing, PeerLostError, together
 from services.link.opcua_commands import Commands
-from services.link.opcua_door import DoorServer, Gate, Inner, quieten_asyncua
+from services.link.opcua_door import DoorServer
+from services.link.opcua_gate import Gate, quieten_asyncua
+from services.link.opcua_sessions import Inner
 from services.link.opcua_space import Space, build_space
 from services.link.vision import Vision
 from shared.errors import SettingsError

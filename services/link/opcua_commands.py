@@ -50,6 +50,11 @@ class Commands:
         }
         self._offered = {node_id(one.id): Offered(one, handlers[one.id]) for one in METHODS}
 
+    async def refresh(self) -> None:
+        """Let time pass on the desk, and show it."""
+        self._desk.turn()
+        await self._show()
+
     # -- points ----------------------------------------------------------------------------------------------------
 
     async def write(self, items: list[ua.WriteValue], peer: str) -> list[ua.StatusCode]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shared.messages import Action, Alarm, Alarms, AlarmState, Outcome, Priority, Reason, Result
+from shared.messages import Action, Alarm, Alarms, AlarmState, Outcome, Priority, Reason, Result, Signal
 
 MS = 1_000_000
 
@@ -35,6 +35,12 @@ def result(ticket_id: str, outcome: Outcome = Outcome.OK, **changes: Any) -> Res
         **changes,
     }
     return Result(**fields)
+
+
+def signal(ticket_id: str, outcome: Outcome = Outcome.OK, **changes: Any) -> Signal:
+    """The part is at the ejector now."""
+    one = result(ticket_id, outcome, **{"deadline_ns": time.monotonic_ns(), **changes})
+    return Signal(**{name: getattr(one, name) for name in one.__struct_fields__})
 
 
 def alarm(number: int, priority: Priority = Priority.HIGH) -> Alarm:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 
+from services.link import opcua_gate
 from services.link.desk import PeerLostError
 from services.link.handshake import AcknowledgeAlarms, ChangeJob, ResetAlarms, TakePicture
 from services.link.opcua import OpcUaServer
@@ -23,7 +24,7 @@ from shared.points import FAULT_CODES, STATUS, Fault
 from tests.opcua_peer import Controller, Heard, code_of, controller, identity
 from tests.service_process import wait_for
 from tests.services.link.opcua_link import PlayedLink
-from tests.services.link.opcua_news import alarm, alarms, result
+from tests.services.link.opcua_news import alarm, alarms, result, signal
 
 pytestmark = pytest.mark.process  # a server on a port
 START_SINGLE, START_CONTINUOUS, STOP = (f"{AUTOMATIC}.{name}" for name in ("StartSingleJob", "StartContinuous", "Stop"))
@@ -36,9 +37,11 @@ FROM_LEDGER = ("Pass", "Accept", "Heartbeat", "ResultValid", "PartId", "PartsPas
 @pytest.fixture(scope="module")
 def server() -> Iterator[PlayedLink]:
     """One for all tests: it takes seconds to start."""
-    link = PlayedLink().start()
-    yield link
-    assert link.stop() < 1, "it must close within a second"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opcua_gate, "STOOD_STILL_S", 60.0)  # the machine may be busy
+        link = PlayedLink().start()
+        yield link
+        assert link.stop() < 1, "it must close within a second"
 
 
 @pytest.fixture
@@ -156,6 +159,18 @@ async def test_the_ledgers_silence_makes_values_bad_within_a_second(link: Played
         assert {await plc.code(f"Status.{name}") for name in FROM_LEDGER} == {"Good"}
         await plc.until(f"{MACHINE}.CurrentState.Number", 4)
         assert await plc.code(f"{LATEST}.PartId") == "BadWaitingForInitialData"  # nothing of before the gap
+
+
+@on_a_loop
+async def test_what_is_read_after_a_pause_of_the_server_holds_now(link: PlayedLink) -> None:
+    async with controller(link.port) as plc:
+        link.hear(signal("cam1:s:window", pulse_ms=800.0))
+        assert await plc.read("Status.Accept") is True
+        pause = asyncio.create_task(asyncio.to_thread(link.do, lambda: time.sleep(1.5)))
+        await asyncio.sleep(0.2)
+        data = await plc.node("Status.Accept").read_data_value(raise_on_bad_status=False)
+        assert not (data.StatusCode.is_good() and data.Value.Value)  # asked for while the window was open
+        await pause
 
 
 WRITES = {

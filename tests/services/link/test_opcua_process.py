@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import pytest
 
-from shared.messages import Outcome, Signal, State
+from shared.messages import Outcome, State
 from shared.opcua import AUTOMATIC, MACHINE
 from shared.settings import LineSettings
 from tests.opcua_peer import PASSWORD, USER, Controller, Heard, code_of, controller, is_open, secured
 from tests.rtsp import free_port
 from tests.service_process import ServiceProcess, service_process, wait_for, write_line
-from tests.services.link.opcua_news import result
+from tests.services.link.opcua_news import signal
 from tests.services.link.played_line import PlayedLine, played_line
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -67,11 +67,6 @@ def line_of(folder: Path, port: int, **opcua: Any) -> tuple[Path, LineSettings]:
     )
 
 
-def part_at_ejector(ticket_id: str) -> Signal:
-    one = result(ticket_id, Outcome.NG, part_id="A-1", deadline_ns=time.monotonic_ns(), pulse_ms=500.0)
-    return Signal(**{name: getattr(one, name) for name in one.__struct_fields__})
-
-
 @in_a_line
 async def test_a_job_comes_back_as_a_result_and_a_dead_ledger_as_bad_values(run: Run) -> None:
     async with controller(run.port) as plc:
@@ -83,7 +78,7 @@ async def test_a_job_comes_back_as_a_result_and_a_dead_ledger_as_bad_values(run:
         await plc.until("Status.Ready", True)
         job_id, error = await plc.call(f"{AUTOMATIC}.StartSingleJob", "", "A-1", "", "")
         assert error == 0 and run.line.triggers == ["A-1"]
-        run.line.tell(part_at_ejector("cam1:s:1"))
+        run.line.tell(signal("cam1:s:1", Outcome.NG, part_id="A-1", pulse_ms=500.0))
         await plc.until("Status.ResultValid", True)
         assert await plc.read("Status.PartId") == "A-1"
         await asyncio.to_thread(wait_for, lambda: bool(heard.events), 5, "the event")
@@ -125,7 +120,7 @@ async def test_a_killed_link_comes_back_with_the_same_certificate(run: Run) -> N
         assert await again.read("Command.Trigger") is False
         assert await again.write(TriggerPartId="A-2", Trigger=True) == ["Good", "Good"]
         await again.until("Status.TriggerAck", True)
-        run.link.send(signal.SIGTERM)  # with a controller in the middle of a handshake
+        run.link.send(SIGTERM)  # with a controller in the middle of a handshake
         assert run.link.wait() == 0
     assert run.line.triggers == ["A-1", "A-2"]
 
