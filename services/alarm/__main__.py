@@ -82,7 +82,7 @@ class AlarmProcess:
             pulse, signal = self._pulses.receive(), self._signals.receive()
             if pulse and isinstance(pulse.message, Pulse):
                 self._watch.hear_pulse(pulse.message, moment)
-            if signal and type(signal.message) is Signal:
+            if signal and isinstance(signal.message, Signal):
                 self._watch.hear_signal(signal.message)
                 self._heart.rate.count(moment.ns)
             if pulse is signal is None:

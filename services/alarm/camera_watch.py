@@ -47,6 +47,7 @@ class CameraWatch:
 
     def readings(self, pulses: Pulses, belt_stopped: bool, now: Moment) -> Iterator[tuple[str, Reading]]:
         """(alarm id, reading) of every camera that is heard."""
+        localizers = pulses.of("localize", now)
         for camera, sight in self._sights.items():
             if belt_stopped:
                 sight.part_ns = now.ns  # it has its time again when the belt runs
@@ -57,7 +58,7 @@ class CameraWatch:
                 yield f"camera_moved:{camera}", _figure(pulse, "shift_percent")
                 yield f"camera_blurred:{camera}", _blurred(pulse, sight, now)
                 yield f"no_parts:{camera}", _no_parts(sight, now)
-            yield f"score_drift:{camera}", _drift(pulses.of("localize", now), camera)
+            yield f"score_drift:{camera}", _drift(localizers, camera)
 
 
 def _connected(pulse: Pulse) -> bool:

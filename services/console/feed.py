@@ -51,7 +51,7 @@ class Feed:
             if fresh:
                 self._processes.pulse(cast(Pulse, pulse.message), now_ns)
         for signal in _drain(self._signal_socket):
-            if type(signal.message) is Signal:  # a Result tells the same part before
+            if isinstance(signal.message, Signal):
                 self._signals.count(signal.message)
             elif fresh and isinstance(signal.message, Heartbeat):
                 self._processes.heartbeat(signal.message, now_ns)

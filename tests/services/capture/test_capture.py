@@ -161,6 +161,7 @@ def test_capture_delivers_the_newest_picture_with_its_true_time_also_after_a_pau
     assert cv2.imdecode(np.asarray(live.arrays["jpeg"], np.uint8), cv2.IMREAD_COLOR).shape == (360, 640, 3)
     assert {"connected": "yes", "size": "640 x 360", "fps": "25", "source": camera.url}.items() <= pulse.detail.items()
     assert {"frames", "tickets", "reconnects"} <= pulse.counters.keys()
+    assert 0 < float(pulse.detail["brightness"]) <= 255
     log.info("capture_ns - made: %s ms", [round(lag_ms, 1) for lag_ms in lags_ms])
     log.info("age at the receiver: %.0f ms", age_ms)
     assert min(lags_ms) >= -2 and max(lags_ms) < 250, lags_ms  # 40-80 on an idle machine

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.console.alarms import HeardAlarms
 from services.console.aside import Aside
 from services.console.history import History
 from services.console.live import LivePictures
@@ -35,7 +36,8 @@ def test_a_camera_shows_the_recipe_that_its_process_inspects_with(
     processes.pulse(Pulse("capture-cam1", State.OK, 1, 0.0, 0.0, detail=told), 0)
     store = EventStore("unix:///nowhere", settings.line)  # it is never asked
     history = History(store, settings.cameras, Aside(1, 1))
-    view = LineView(settings, LivePictures(settings.cameras, same_clock=True, now_ns=0), processes, history)
+    live = LivePictures(settings.cameras, same_clock=True, now_ns=0)
+    view = LineView(settings, live, processes, history, HeardAlarms(0))
     camera = view.status(0).cameras[0]
     store.close()
     assert (camera.recipe, camera.object) == shown
