@@ -14,6 +14,7 @@ from shared.section import Section
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 MOST_ADDRESSES = 65536
+Password = Annotated[SecretStr, Field(min_length=8)]
 Address = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -84,7 +85,7 @@ class OpcUaSettings(Section):
 
     host: str = Field("127.0.0.1", description="the interface to listen on; 0.0.0.0 is all of them")
     port: Port = Field(4840, description="and its port")
-    users: dict[str, SecretStr] = Field({}, description="name -> password; none: nobody can log in")
+    users: dict[str, Password] = Field({}, description="name -> password, 8 signs or more; none: nobody can log in")
     certificate: Path | None = Field(None, description="DER or PEM; none: one is made in the line's state folder")
     private_key: Path | None = Field(None, description="PEM or DER, without password; of the certificate")
     trusted: Path | None = Field(None, description="folder of client certificates that may connect; none: any")

@@ -110,7 +110,7 @@ METHODS: tuple[Method, ...] = (
         f"{AUTOMATIC}.StartSingleJob",
         (JOB[0], Field("PartId", "String", "at most 32 bytes; empty: the JobId"), *JOB[1:]),
         (Field("JobId", "String", "names the job in its result; empty when refused"), ERROR),
-        "as the point Trigger, with its acknowledgement waited for; only in state Ready",
+        "takes a picture, as the point Trigger does; answers when the camera has; only in state Ready",
     ),
     Method(
         f"{AUTOMATIC}.StartContinuous",
@@ -130,7 +130,7 @@ METHODS: tuple[Method, ...] = (
             Field("IsCompleted", "Boolean", "true: it holds from the next part on"),
             ERROR,
         ),
-        "as the points NewJobId and JobChange, with the acknowledgement waited for",
+        "changes the recipe, as the point JobChange does; answers when the cameras have; only when Operational",
     ),
     Method(
         f"{RESULTS}.GetResultById",

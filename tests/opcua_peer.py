@@ -63,10 +63,13 @@ def key_pem(one: Identity) -> bytes:
 
 
 async def secured(
-    port: int, who: Identity | None = None, mode: ua.MessageSecurityMode = SIGNED_AND_SECRET, timeout_s: float = 10
+    port: int,
+    who: Identity | None = None,
+    mode: ua.MessageSecurityMode = SIGNED_AND_SECRET,
+    kind: type[Client] = Client,
 ) -> Client:
     """A client that asked the server for its certificate and is ready to connect."""
-    client = Client(f"opc.tcp://127.0.0.1:{port}/sightline", timeout=timeout_s, watchdog_intervall=5)
+    client = kind(f"opc.tcp://127.0.0.1:{port}/sightline", timeout=10, watchdog_intervall=5)
     who = who or identity("plc")
     client.application_uri = who.uri
     await client.set_security(

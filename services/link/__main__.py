@@ -14,6 +14,7 @@ from services.link.adapters import make_adapter
 from services.link.desk import Adapter, Desk, PeerLostError, Peers, heed_cancellation
 from services.link.handshake import ChangeJob, Handshake, Order, Refusal, Rules, TakePicture
 from services.link.line_side import Ear, Facts, Hands, Heard
+from services.link.told_file import ToldFile
 from shared.life import Stop, service
 from shared.points import Fault
 from shared.settings import LineSettings
@@ -28,11 +29,11 @@ log = structlog.get_logger()
 class Link:
     """The desk with the line on one side and an adapter on the other."""
 
-    def __init__(self, bus: Bus, settings: LineSettings, owner: str, stop: Stop) -> None:
+    def __init__(self, bus: Bus, settings: LineSettings, owner: str, told: ToldFile, stop: Stop) -> None:
         self._settings, self._owner, self._stop = settings, owner, stop
         self._loop = asyncio.get_running_loop()
-        self._handshake = Handshake(rules_of(settings, owner))
-        self._desk = Desk(self._handshake, self._begin, time.monotonic_ns)
+        self._handshake = Handshake(rules_of(settings, owner), told.done)
+        self._desk = Desk(self._handshake, self._begin, time.monotonic_ns, told.keep)
         self._hands = Hands(bus, settings, owner)
         self._ear = Ear(bus, settings, owner, self._on_heard, self._on_recipe, self._facts)
         self._orders: set[asyncio.Task[None]] = set()
@@ -47,6 +48,8 @@ class Link:
             while not self._stop.requested and not any(task.done() for task in work):
                 faulthandler.dump_traceback_later(self._settings.stall.other_s, exit=True)
                 await asyncio.sleep(LOOK_S)
+                if not self._ear.is_alive():
+                    raise RuntimeError("the ear died, see its traceback: this process ends to be started anew")
         finally:
             for task in work:
                 task.cancel()
@@ -135,8 +138,8 @@ def main(settings: LineSettings, owner: str) -> None:
     stop = Stop()
 
     async def run() -> None:
-        with Bus(settings, owner) as bus:
-            await Link(bus, settings, owner, stop).run()
+        with ToldFile(settings.state / f"{owner}.told") as told, Bus(settings, owner) as bus:
+            await Link(bus, settings, owner, told, stop).run()
 
     asyncio.run(run())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -79,13 +80,20 @@ def own_identity(folder: Path, name: str, uri: str, now: datetime) -> Identity:
 
 def is_trusted(folder: Path, certificate: x509.Certificate) -> bool:
     """Is it one of the folder's? Read anew each time, so that a file put there counts at once."""
-    for file in sorted(folder.iterdir()):
+    return any(one == certificate for one in _trusted(folder))
+
+
+def _trusted(folder: Path) -> Iterator[x509.Certificate]:
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        log.warning("cannot be read: nobody is trusted", folder=str(folder), error=error.strerror)
+        return
+    for file in files:
         try:
-            if read_certificate(file) == certificate:
-                return True
+            yield read_certificate(file)
         except UNREADABLE:
             log.warning("not a certificate in PEM or DER", file=str(file))
-    return False
 
 
 def read_certificate(file: Path) -> x509.Certificate:

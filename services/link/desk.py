@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from services.link.handshake import Asked, Handshake, Order, Refusal
+from services.link.results import Done
 from shared.messages import Alarms, Heartbeat, PartNews
 from shared.points import Values
 
@@ -125,9 +126,17 @@ class Outgoing:
 class Desk:
     """What the line shows its controllers, and what they order."""
 
-    def __init__(self, handshake: Handshake, carry_out: Callable[[Order], None], clock: Callable[[], int]) -> None:
-        """``carry_out`` begins an order and never waits; ``clock`` is CLOCK_MONOTONIC in ns."""
+    def __init__(
+        self,
+        handshake: Handshake,
+        carry_out: Callable[[Order], None],
+        clock: Callable[[], int],
+        keep: Callable[[Done], None] = lambda done: None,
+    ) -> None:
+        """``carry_out`` begins an order and never waits; ``clock`` is CLOCK_MONOTONIC in ns; ``keep`` takes
+        `Handshake.done` whenever it has changed."""
         self._handshake, self._carry_out, self._clock = handshake, carry_out, clock
+        self._keep, self._kept = keep, dict(handshake.done)
         self._revision = 0
         self._changed = asyncio.Event()
         self._listeners: list[Outgoing] = []
@@ -245,6 +254,9 @@ class Desk:
         self._handshake.turn(now_ns)
         for order in self._handshake.take_orders():
             self._carry_out(order)
+        if self._handshake.done != self._kept:
+            self._kept = dict(self._handshake.done)
+            self._keep(self._kept)
         values = self._handshake.values(now_ns)
         if values != self._values:
             self._values = values

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from services.link.results import Results
+from services.link.results import Done, Results
 from shared.messages import (
     Action,
     Alarms,
@@ -51,6 +51,7 @@ TRIGGER_TIMEOUT_NS = 5_000_000_000  # Busy ends then, whatever became of the par
 NOT_NORMAL = {AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED}
 NO_SCORE, NO_LATENCY, NO_MARGIN = 0xFFFF, 0xFFFF, -0x8000
 LONG = 1 << 32
+NOTHING_DONE: Done = {}
 LEVELS = ("LineStopped", "JobChange")  # commands that mean the same however long they stand already
 
 
@@ -116,7 +117,8 @@ class Rules(Struct, frozen=True):
 class Handshake:
     """All points of one link."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, done: Done = NOTHING_DONE) -> None:
+        """``done``: as an earlier life left it."""
         self._rules = rules
         self._commands: dict[str, Value] = empty(COMMANDS)
         self._owner = ""  # the controller that wrote last: a second one may read, not write
@@ -126,7 +128,8 @@ class Handshake:
         self._heartbeat: Heartbeat | None = None
         self._beat, self._beat_due_ns = False, 0
         self._alarms: tuple[Alarms, int] | None = None
-        self._results = Results(rules.acknowledged, rules.queue, rules.keep_ns)
+        done = done if rules.acknowledged else NOTHING_DONE
+        self._results = Results(rules.acknowledged, rules.queue, rules.keep_ns, done)
         self._window: tuple[PartNews, int] | None = None  # and when it closes
         self._taking: TakePicture | None = None  # ordered, not answered yet
         self._open: list[tuple[tuple[str, ...], int]] = []  # tickets of triggered parts without a result; until when
@@ -437,6 +440,11 @@ class Handshake:
 
     def _count(self, name: str) -> None:
         self._counters[name] = (self._counters[name] + 1) % LONG
+
+    @property
+    def done(self) -> Done:
+        """How far the controller has been told."""
+        return self._results.done
 
     @property
     def counters(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from services.link.certificates import Identity, given_identity, own_identity
-from services.link.desk import Desk, Outgoing, PeerLostError
+from services.link.desk import Desk, Outgoing, PeerLostError, together
 from services.link.opcua_commands import Commands
 from services.link.opcua_door import DoorServer, Gate, Inner, quieten_asyncua
 from services.link.opcua_space import Space, build_space
@@ -20,7 +20,8 @@ from shared.messages import Alarms
 from shared.settings import LineSettings
 
 SHORTEST_TURN_S = 0.01  # points that change faster are written together
-LOOK_S = 1.0  # for clients that are away
+NEWS_KEPT = 256  # results of one turn of the loop
+LOOK_S = 0.5  # for clients that are away
 ALARMS_SILENT_S = 2.0
 CLOSE_S = 0.8
 
@@ -65,13 +66,11 @@ class OpcUaServer:
         return DoorServer(inner, f"opc.tcp://{host}:{self._settings.port}/sightline", f"Sightline {self._line}", opened)
 
     async def _run(self, server: DoorServer, live: Live) -> None:
-        news = self._desk.listen()
+        news = self._desk.listen(limit=NEWS_KEPT)
         try:
+            await live.show()
             await server.start()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(live.keep_showing())
-                tasks.create_task(live.keep_telling(news))
-                tasks.create_task(_keep_the_door(server))
+            await together(live.keep_showing(), live.keep_telling(news), _keep_the_door(server))
         finally:
             self._desk.leave(news)
             with contextlib.suppress(TimeoutError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -15,11 +14,11 @@ from asyncua.ua.status_codes import StatusCodes as Codes
 from msgspec import Struct
 
 from services.link.desk import Desk
-from services.link.handshake import Refusal
+from services.link.handshake import AcknowledgeAlarms, Asked, Refusal, ResetAlarms, SelectJob, TakePicture
 from services.link.opcua_space import GOOD, VARIABLES, node_id
 from services.link.vision import Job, Vision, as_json
 from shared.opcua import AUTOMATIC, COMMAND_VARIABLES, MACHINE, METHODS, RESULTS, TYPES, Field, Method
-from shared.points import COMMANDS, FAULT_CODES, Fault, Point, Value, Values, fits
+from shared.points import COMMANDS, COMMANDS_BY_NAME, FAULT_CODES, Fault, Point, Value, fits
 
 ANSWER_S = 2.0  # a camera's process answers, or is given up, within half a second
 MEAS_ID_BYTES = 200
@@ -34,7 +33,7 @@ class Offered(Struct, frozen=True):
 
 
 class Commands:
-    """Everything that changes something goes through `desk.write`: one controller is in control."""
+    """Whatever changes something is for the one controller in control."""
 
     def __init__(self, desk: Desk, vision: Vision, show: Callable[[], Awaitable[None]]) -> None:
         """``show`` brings the points up to date, so that a controller reads what it wrote."""
@@ -92,12 +91,14 @@ class Commands:
         )
 
     async def _reset(self, peer: str, cause: int, words: str) -> tuple[int]:
-        self._press("Reset", peer)
+        self._take_control(peer)
         self._vision.end_continuous()
-        return (0,)
+        return (await self._carried_out(ResetAlarms(peer)),)
 
     async def _confirm_all(self, peer: str, comment: str) -> tuple[()]:
-        self._press("AcknowledgeAlarms", peer)
+        self._take_control(peer)
+        if await self._carried_out(AcknowledgeAlarms(peer)):
+            raise ServiceError(Codes.BadCommunicationError)
         return ()
 
     async def _start_single(
@@ -105,51 +106,34 @@ class Commands:
     ) -> tuple[str, int]:
         job = self._begin_job(peer, meas_id, recipe, product_id)
         if job is None:
-            return "", -FAULT_CODES[Fault.UNKNOWN_JOB][0]
-        self._refuse_when(bool(self._desk.values["Trigger"]))
-        part_id, missed = part_id or job.id, self._desk.values["TriggersMissed"]
+            return "", error_code(Fault.UNKNOWN_JOB)
+        part_id = part_id or job.id
+        self._refuse_when(not fits(COMMANDS_BY_NAME["TriggerPartId"], part_id), Codes.BadOutOfRange)
         self._vision.start_single(part_id, job)
-        try:
-            self._order({"Trigger": False}, peer)
-            self._order({"TriggerPartId": part_id, "Trigger": True}, peer)
-            answered = await self._until(
-                lambda values: bool(values["TriggerAck"]) or values["TriggersMissed"] != missed
-            )
-        except ServiceError:
+        error = await self._carried_out(TakePicture(part_id))
+        if error:
             self._vision.refuse_single(part_id)
-            raise
-        taken, fault = bool(answered["TriggerAck"]), int(answered["FaultCode"])
-        self._order({"Trigger": False, "TriggerPartId": ""}, peer)
-        if taken:
-            return job.id, 0
-        self._vision.refuse_single(part_id)
-        return "", -(fault or FAULT_CODES[Fault.TRIGGER_REFUSED][0])
+        return ("", error) if error else (job.id, 0)
 
     async def _start_continuous(self, peer: str, meas_id: str, recipe: str, product_id: str) -> tuple[str, int]:
         job = self._begin_job(peer, meas_id, recipe, product_id)
         if job is None:
-            return "", -FAULT_CODES[Fault.UNKNOWN_JOB][0]
+            return "", error_code(Fault.UNKNOWN_JOB)
         self._vision.start_continuous(job, peer)
         return job.id, 0
 
     async def _stop(self, peer: str, cause: int, words: str) -> tuple[int]:
-        self._order({}, peer)
+        self._take_control(peer)
         self._refuse_when(self._vision.state(self._desk.values)[1] != "ContinuousExecution")
         self._vision.end_continuous()
         return (0,)
 
     async def _prepare(self, peer: str, external_id: str, internal_id: str) -> tuple[str, bool, int]:
-        self._order({}, peer)
+        self._take_control(peer)
         self._refuse_when(self._vision.state(self._desk.values)[0] != "Operational")
-        self._refuse_when(bool(self._desk.values["JobChange"]))
         number = self._vision.number_of(internal_id or external_id)
-        self._order({"JobChange": False}, peer)
-        self._order({"NewJobId": number, "JobChange": True}, peer)
-        answered = await self._until(lambda values: bool(values["JobChangeAck"] or values["Fault"]))
-        self._order({"JobChange": False}, peer)
-        if answered["JobChangeAck"]:
-            return self._vision.recipe_of(number), True, 0
-        return "", False, -int(answered["FaultCode"] or FAULT_CODES[Fault.JOB_REFUSED][0])
+        error = await self._carried_out(SelectJob(number, peer))
+        return ("", False, error) if error else (self._vision.recipe_of(number), True, 0)
 
     async def _get_result(self, peer: str, result_id: str, timeout: int) -> tuple[int, str, int]:
         result = self._vision.result(result_id)
@@ -167,41 +151,39 @@ class Commands:
 
     def _begin_job(self, peer: str, meas_id: str, recipe: str, product_id: str) -> Job | None:
         """Only when the line is ready; None: another recipe is active."""
-        self._order({}, peer)
-        if max(len(one.encode(errors="replace")) for one in (meas_id, product_id)) > MEAS_ID_BYTES:
-            self._desk.refuse()
-            raise ServiceError(Codes.BadOutOfRange)
+        self._take_control(peer)
+        longest = max(len(one.encode(errors="replace")) for one in (meas_id, product_id))
+        self._refuse_when(longest > MEAS_ID_BYTES, Codes.BadOutOfRange)
         self._refuse_when(self._vision.state(self._desk.values)[1] != "Ready")
         if recipe and self._vision.number_of(recipe) not in (self._desk.values["JobId"] or -1,):
             self._desk.refuse()
             return None
         return Job(uuid.uuid4().hex, meas_id, product_id)
 
-    def _press(self, button: str, peer: str) -> None:
-        self._order({}, peer)
-        self._refuse_when(bool(self._desk.values[button]))
-        for pressed in (False, True, False):  # it may stand at 1 from a controller that left
-            self._order({button: pressed}, peer)
-
-    def _order(self, values: Values, peer: str) -> None:
-        """Nothing to write: is this controller in control?"""
-        refusal = self._desk.write(values, peer)
+    def _take_control(self, peer: str) -> None:
+        """As with a write: one controller at a time."""
+        refusal = self._desk.write({}, peer)
         if refusal:
             raise ServiceError(_code_of(refusal))
 
-    def _refuse_when(self, wrong: bool) -> None:
+    def _refuse_when(self, wrong: bool, code: int = Codes.BadInvalidState) -> None:
         if wrong:
             self._desk.refuse()
-            raise ServiceError(Codes.BadInvalidState)
+            raise ServiceError(code)
 
-    async def _until(self, answered: Callable[[Values], bool]) -> Values:
-        """The points when it is so, or when it takes too long."""
-        with contextlib.suppress(TimeoutError):
+    async def _carried_out(self, asked: Asked) -> int:
+        """-> 0, or why not: a fault code, negative."""
+        try:
             async with asyncio.timeout(ANSWER_S):
-                revision = self._desk.revision
-                while not answered(self._desk.values):
-                    revision = await self._desk.changed(revision)
-        return self._desk.values
+                refusal = await self._desk.carried_out(asked)
+        except TimeoutError:
+            raise ServiceError(Codes.BadTimeout) from None
+        return error_code(refusal.fault) if refusal else 0
+
+
+def error_code(fault: Fault) -> int:
+    """For an Error: OPC 40100-1 keeps the positive ones for itself."""
+    return -FAULT_CODES[fault][0]
 
 
 POINTS: Mapping[ua.NodeId, Point] = {

@@ -29,7 +29,6 @@ from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
 from asyncua.server.server import Server
-from asyncua.server.standard_address_space.standard_address_space import fill_address_space
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.server.user_managers import UserManager
 from asyncua.ua.attribute_ids import AttributeIds
@@ -55,11 +54,10 @@ UNREAD_BYTES = 2 << 20  # answers that a client does not read
 SESSION_MS = 10_000.0  # a client that asks nothing for so long is away
 PATIENCE_S = 10.0  # for the login
 STARVED_S = 3.0  # a client that fetches no notifications for so long is away: it must not get them later
+STOOD_STILL_S = 2.5  # so long without a turn: what was sent meanwhile, and what is about to be, is outdated
 DEAD_S = 3  # so long may the network keep bytes unacknowledged
 REMEMBERED_REFUSALS = 1000
-LIMITS = TransportLimits(
-    max_recv_buffer=MESSAGE_BYTES, max_send_buffer=MESSAGE_BYTES, max_chunk_count=4, max_message_size=MESSAGE_BYTES
-)
+LEAST_BUFFER_BYTES = 8192  # OPC 10000-6, 7.1.2.3; with tiny ones each answer would cost thousands of chunks
 OPEN: Any = ua.MessageType.SecureOpen  # bytes, whatever asyncua's annotations say
 CLOSE: Any = ua.MessageType.SecureClose
 ERROR: Any = ua.MessageType.Error
@@ -125,6 +123,21 @@ class Gate(UserManager):
         self._nobody = secrets.token_bytes(32)
         self._logged: set[tuple[str, str]] = set()
         self._peers: dict[ua.NodeId, str] = {}  # by session
+        self._seen_s = 0.0
+
+    def open(self) -> None:
+        """Nobody is in yet; whatever was wrong before is over."""
+        self.look()
+        self._tell()
+
+    def look(self) -> None:
+        """The event loop takes its turns."""
+        self._seen_s = asyncio.get_running_loop().time()
+
+    @property
+    def stood_still(self) -> bool:
+        """Was the process stopped, or starved? Nothing of before may be told, or carried out, any more."""
+        return asyncio.get_running_loop().time() - self._seen_s > STOOD_STILL_S
 
     def refuse(self, host: str, why: str) -> None:
         """Count it; log the first of its kind."""
@@ -180,6 +193,16 @@ class Gate(UserManager):
         self._desk.peers = Peers(len(self._peers), ", ".join(self._peers.values()))
 
 
+class Limits(TransportLimits):
+    """Of one connection."""
+
+    def create_acknowledge_and_set_limits(self, msg: ua.Hello) -> ua.Acknowledge:
+        """The answer to a client's Hello."""
+        if min(msg.ReceiveBufferSize, msg.SendBufferSize) < LEAST_BUFFER_BYTES:
+            raise ServiceError(Codes.BadTcpNotEnoughResources)
+        return super().create_acknowledge_and_set_limits(msg)
+
+
 class Inner(InternalServer):
     """asyncua's server behind the sockets."""
 
@@ -201,7 +224,7 @@ class Inner(InternalServer):
         """Takes seconds, on a thread of its own, which ends when this is cancelled."""
         nodes = Abandonable(self.node_mgt_service)
         try:
-            await asyncio.to_thread(fill_address_space, nodes)
+            await asyncio.to_thread(fill, nodes)
         except asyncio.CancelledError:
             nodes.abandoned = True
             raise
@@ -218,14 +241,16 @@ class Inner(InternalServer):
     def decrypt_user_token(self, isession: Session, token: ua.UserNameIdentityToken) -> tuple[str, str]:
         """Name and password. An encrypted one must hold this session's nonce: it was not recorded elsewhere."""
         if not token.EncryptionAlgorithm:
-            return str(token.UserName), bytes(token.Password or b"").decode()
+            if not isession.is_secret:
+                raise ServiceError(Codes.BadIdentityTokenInvalid)
+            return str(token.UserName or ""), bytes(token.Password or b"").decode()
         if token.EncryptionAlgorithm != OAEP or isession.nonce is None:
             raise ServiceError(Codes.BadIdentityTokenInvalid)
         plain = uacrypto.decrypt_rsa_oaep(self.private_key, token.Password)  # type: ignore[no-untyped-call]
         secret = plain[4 : 4 + int.from_bytes(plain[:4], "little")]
         if not hmac.compare_digest(secret[-len(isession.nonce) :], isession.nonce):
             raise ServiceError(Codes.BadIdentityTokenInvalid)
-        return str(token.UserName), secret[: -len(isession.nonce)].decode()
+        return str(token.UserName or ""), secret[: -len(isession.nonce)].decode()
 
     async def stop(self) -> None:
         """At once: asyncua waits for the second of its clock."""
@@ -249,11 +274,19 @@ class Abandonable:
         return getattr(self._nodes, name)
 
 
+def fill(nodes: Abandonable) -> None:
+    """With every node of OPC UA's own namespace."""
+    from asyncua.server.standard_address_space import standard_address_space  # seconds, for ten megabytes of code
+
+    standard_address_space.fill_address_space(nodes)
+
+
 class Session(InternalSession):
     """One logged-in controller."""
 
     iserver: Inner
     refused = False  # a login failed
+    is_secret = False  # the channel is encrypted
 
     def __init__(self, server: Inner, name: Any) -> None:
         super().__init__(server, server.aspace, server.subscription_service, name, external=True)
@@ -351,12 +384,17 @@ class Processor(UaProcessor):
             raise ServiceError(Codes.BadSecurityModeInsufficient)
         if typeid not in DISCOVERY | OFFERED:
             raise ServiceError(Codes.BadServiceUnsupported)
+        if self.session is not None:
+            self.session.is_secret = self._connection.security_policy.Mode == ua.MessageSecurityMode.SignAndEncrypt
         return bool(
             await super()._process_message(typeid, requesthdr, seqhdr, body)  # type: ignore[no-untyped-call]
         )
 
     def send_response(self, requesthandle: Any, seqhdr: Any, response: Any, msgtype: Any = None) -> None:
         """Count what is refused."""
+        if self.iserver.gate.stood_still:
+            self._transport.abort()
+            return
         if isinstance(response, ua.ServiceFault):
             code = response.ResponseHeader.ServiceResult
             if code.value not in HARMLESS:
@@ -396,9 +434,15 @@ class Connection(OPCUAProtocol):
         return str(self.peer_name[0]) if self.peer_name else "unknown"
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes; anything that is no message, or too long, ends the connection."""
+        """Some bytes; anything that is no message, or too long, or outdated ends the connection."""
+        if self.iserver.gate.stood_still:
+            self.abort()
+            return
         super().data_received(data)
-        if self.transport is not None and (self.transport.is_closing() or not begins_message(self._buffer)):
+        if self.transport is not None and self.transport.is_closing():
+            self.iserver.gate.refuse(self.host, "too much at once, or malformed")
+            self.abort()
+        elif not begins_message(self._buffer):
             self._turn_away(Codes.BadTcpMessageTypeInvalid)
 
     def pause_writing(self) -> None:
@@ -445,12 +489,10 @@ class Connection(OPCUAProtocol):
             return False
         if not goes_on and header.MessageType != CLOSE:
             self.iserver.gate.refuse(self.host, "a message that is too long")
-        return goes_on and not self._failed_to_log_in()
-
-    def _failed_to_log_in(self) -> bool:
-        """One try for each connection: whoever guesses passwords pays with a handshake for each."""
-        session = self.session
-        return session is not None and session.refused
+        if self.session is not None and self.session.refused and self.transport is not None:
+            self.transport.close()  # one try for each connection: who guesses passwords pays with a handshake for each
+            return False
+        return goes_on
 
     def _turn_away(self, code: int) -> None:
         status = ua.StatusCode(ua.UInt32(code))
@@ -466,7 +508,7 @@ class Listener(BinaryServer):
     iserver: Inner
 
     def __init__(self, inner: Inner, opened: socket.socket, policies: list[Any]) -> None:
-        super().__init__(inner, "", 0, LIMITS)
+        super().__init__(inner, "", 0, Limits(MESSAGE_BYTES, MESSAGE_BYTES, 4, MESSAGE_BYTES))
         self._opened = opened
         self.set_policies(policies)
 
@@ -514,17 +556,19 @@ class DoorServer(Server):
             await self.bserver.start()
         except OSError as error:
             raise PeerLostError(f"{self.endpoint.netloc} cannot be opened: {error.strerror}") from None
+        self.iserver.gate.open()
 
     def connections(self) -> list[Connection]:
         """The open ones."""
         return [one for one in (self.bserver.clients if self.bserver else ()) if isinstance(one, Connection)]
 
     def send_away_the_dead(self) -> None:
-        """To be called every second or so."""
-        now_s = asyncio.get_running_loop().time()
+        """To be called twice a second: it is how a standstill is seen."""
+        now_s, stood_still = asyncio.get_running_loop().time(), self.iserver.gate.stood_still
         for connection in self.connections():
-            if connection.is_away(now_s):
+            if stood_still or connection.is_away(now_s):
                 connection.abort()
+        self.iserver.gate.look()
 
     async def stop(self) -> None:
         """Without waiting for anybody."""
@@ -553,7 +597,7 @@ def watch_network(connection: socket.socket) -> None:
 
 
 class Echo(logging.Handler):
-    """asyncua's errors, each kind once, in our log; the rest of what it says is dropped."""
+    """asyncua's crashes, each kind once, in our log; what it refuses we log ourselves, the rest is dropped."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -561,9 +605,9 @@ class Echo(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """The wording without its arguments is the kind."""
-        if record.msg not in self._said and len(self._said) < REMEMBERED_REFUSALS:
+        if record.exc_info and str(record.msg) not in self._said and len(self._said) < REMEMBERED_REFUSALS:
             self._said.add(str(record.msg))
-            log.warning("asyncua", logger=record.name, said=record.getMessage())
+            log.warning("asyncua", logger=record.name, said=record.getMessage(), error=repr(record.exc_info[1]))
 
 
 def quieten_asyncua() -> None:

@@ -7,7 +7,8 @@ the parts before it, and one that cannot be shown any more is lost and flagged, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -15,9 +16,13 @@ from shared.messages import Outcome, PartNews, Reason, Signal
 
 REMEMBERED_PARTS = 1000  # told lately: the second message of a part makes no second result
 REMEMBERED_NUMBERINGS = 64
+RESTORED_NS = 2_000_000_000  # so long the first result of a new life waits for parts that may have passed meanwhile
 MOST_HELD = 64  # results of one numbering that wait for an earlier part
 GRACE_NS = 250_000_000  # parts that the ledger missed are signalled just after the part that showed it
 SEVERITY = {Outcome.OK: 0, Outcome.UNKNOWN: 1, Outcome.NG: 2}
+
+
+Done: TypeAlias = Mapping[str, tuple[int, int]]  # numbering -> its first part, its last that need not be told any more
 
 
 class Waiting(Struct, eq=False):
@@ -37,25 +42,34 @@ class Waiting(Struct, eq=False):
 
 
 class Numbering(Struct):
-    """One unbroken count of parts. ``held``: decided, while one before ``held`` is not."""
+    """One unbroken count of parts. ``held``: decided, while one before them is not; None: outdated meanwhile, and lost.
+
+    ``first_seq``: of the first part that was heard of.
+    """
 
     first_seq: int
     next_seq: int
-    held: dict[int, Waiting] = {}
+    restored: bool = False  # an earlier life left off at ``next_seq``
+    held: dict[int, Waiting | None] = {}
+    resumed: bool = False  # heard of in this life
 
 
 class Results:
-    """The queue. ``count``: results shown; ``lost``: those that never were, or not acknowledged in time."""
+    """The queue. ``count``: results shown; ``lost``: those that never were, or not acknowledged in time.
 
-    def __init__(self, acknowledged: bool, size: int, keep_ns: int) -> None:
+    ``done``: a later life takes it up, so that what was on its way when this one was killed is flagged.
+    """
+
+    def __init__(self, acknowledged: bool, size: int, keep_ns: int, done: Done) -> None:
         self._acknowledged, self._size, self._keep_ns = acknowledged, size, keep_ns
         self._told: dict[str, Outcome] = {}
-        self._numberings: dict[tuple[str, str], Numbering] = {}
+        self._numberings = {key: Numbering(first, last + 1, restored=True) for key, (first, last) in done.items()}
         self._queue: deque[Waiting] = deque()
         self._alive = False
         self._shown: Waiting | None = None
         self.overrun = False
         self.count = self.lost = 0
+        self.done = dict(done)
 
     @property
     def shown(self) -> PartNews | None:
@@ -92,6 +106,7 @@ class Results:
         """The controller has read the shown one."""
         if self._shown is not None:
             self._queue.remove(self._shown)
+            self._finish(_numbering_of(self._shown.news))
             self._shown = None
 
     def hide(self) -> None:
@@ -112,6 +127,7 @@ class Results:
     def next_due_ns(self) -> int | None:
         """When `turn` has something to do by itself."""
         due = [one.signal_heard_ns + GRACE_NS for one in self._held() if one.signal_heard_ns is not None]
+        due += [one.heard_ns + RESTORED_NS for one in self._held()]
         for one in (*self._queue, *self._held()):
             outdated_ns = one.outdated_ns(self._keep_ns, self._alive)
             due += [outdated_ns + 1] if outdated_ns is not None else []
@@ -122,11 +138,9 @@ class Results:
         if len(self._told) > REMEMBERED_PARTS:
             del self._told[next(iter(self._told))]
 
-    def _note_passed(self, key: tuple[str, str], signal: PartNews, now_ns: int) -> None:
+    def _note_passed(self, key: str, signal: PartNews, now_ns: int) -> None:
         """This part is at the ejector: those before it have passed."""
-        numbering = self._numberings.get(key)
-        held = numbering.held.values() if numbering else ()
-        for one in (*self._queue, *held):
+        for one in (*self._queue, *self._held()):
             same = one.news.ticket_id == signal.ticket_id
             before = _numbering_of(one.news) == key and 0 < one.news.seq <= signal.seq
             if one.passed_ns is None and (same or before):
@@ -140,24 +154,29 @@ class Results:
                 return True
         return False
 
-    def _put_in_order(self, key: tuple[str, str], one: Waiting) -> None:
+    def _put_in_order(self, key: str, one: Waiting) -> None:
         seq = one.news.seq
         numbering = self._numberings.get(key)
         if numbering is None:
             numbering = self._numberings[key] = Numbering(seq, seq)
             self._forget_numberings()
+            self._finish(key)
         if seq >= numbering.next_seq:
             numbering.held[seq] = one
             self._release(numbering, one.heard_ns)
         elif seq < numbering.first_seq:  # in flight when this link began; the parts behind it were told already
+            self._forget(one)
             self._miss(1)
+        elif numbering.restored and one.news.outcome is not Outcome.OK:
+            self._put(one)  # acknowledged in an earlier life, perhaps as good
 
     def _forget_numberings(self) -> None:
         """Of those that ended long ago."""
         while len(self._numberings) > REMEMBERED_NUMBERINGS:
             ended = self._numberings.pop(next(iter(self._numberings)))
             for _, one in sorted(ended.held.items()):
-                self._put(one)
+                if one is not None:
+                    self._put(one)
 
     def _release(self, numbering: Numbering, now_ns: int) -> None:
         while numbering.held:
@@ -167,13 +186,19 @@ class Results:
                 lowest = min(numbering.held)
                 self._miss(lowest - numbering.next_seq)
                 numbering.next_seq = lowest
-            self._put(numbering.held.pop(numbering.next_seq))
+            one = numbering.held.pop(numbering.next_seq)
+            if one is not None:
+                self._put(one)
             numbering.next_seq += 1
+            numbering.resumed = True
 
     def _waited_enough(self, numbering: Numbering, now_ns: int) -> bool:
         """Has a part passed the ejector while one before it was never told?"""
-        heard = [one.signal_heard_ns for one in numbering.held.values() if one.signal_heard_ns is not None]
-        return len(numbering.held) > MOST_HELD or (bool(heard) and now_ns >= min(heard) + GRACE_NS)
+        waiting = [one for one in numbering.held.values() if one is not None]
+        if numbering.restored and not numbering.resumed:
+            return any(now_ns >= one.heard_ns + RESTORED_NS for one in waiting)
+        signalled = any(one.signal_heard_ns is not None and now_ns >= one.signal_heard_ns + GRACE_NS for one in waiting)
+        return signalled or len(numbering.held) > MOST_HELD
 
     def _put(self, one: Waiting) -> None:
         if not self._acknowledged:
@@ -189,16 +214,17 @@ class Results:
 
     def _held(self) -> Iterator[Waiting]:
         for numbering in self._numberings.values():
-            yield from numbering.held.values()
+            yield from (one for one in numbering.held.values() if one is not None)
 
     def _drop_old(self, now_ns: int) -> None:
         for one in [one for one in self._queue if self._is_outdated(one, now_ns)]:
             self._lose(one)
         for numbering in self._numberings.values():
-            for seq in sorted(seq for seq, one in numbering.held.items() if self._is_outdated(one, now_ns)):
-                del numbering.held[seq]
-                self._miss(max(seq + 1 - numbering.next_seq, 0))
-                numbering.next_seq = max(seq + 1, numbering.next_seq)
+            for seq, held in numbering.held.items():
+                if held is not None and self._is_outdated(held, now_ns):
+                    numbering.held[seq] = None
+                    self._forget(held)
+                    self._miss(1)
 
     def _is_outdated(self, one: Waiting, now_ns: int) -> bool:
         outdated_ns = one.outdated_ns(self._keep_ns, self._alive)
@@ -206,9 +232,28 @@ class Results:
 
     def _lose(self, one: Waiting) -> None:
         self._queue.remove(one)
+        self._finish(_numbering_of(one.news))
+        self._forget(one)
         if one is self._shown:
             self._shown = None
         self._miss(1)
+
+    def _forget(self, one: Waiting) -> None:
+        """It is lost. What was never shown is not shown later either, behind its turn, because it turned out worse."""
+        if not one.shown:
+            self._told[one.news.ticket_id] = Outcome.NG
+
+    def _finish(self, key: str) -> None:
+        """Something left the queue: note how far it is told."""
+        numbering = self._numberings.get(key)
+        if numbering is None:
+            return
+        waiting = [one.news.seq for one in self._queue if _numbering_of(one.news) == key]
+        last = min(waiting, default=numbering.next_seq) - 1
+        first, before = self.done.pop(key, (numbering.first_seq, numbering.first_seq - 1))
+        self.done[key] = (first, max(before, last))  # the newest numbering is the last
+        if len(self.done) > REMEMBERED_NUMBERINGS:
+            del self.done[next(iter(self.done))]
 
     def _miss(self, parts: int) -> None:
         if self._acknowledged:
@@ -216,6 +261,6 @@ class Results:
             self.overrun = True
 
 
-def _numbering_of(news: PartNews) -> tuple[str, str]:
+def _numbering_of(news: PartNews) -> str:
     """The camera, and its ticket's id without the number."""
-    return news.camera, news.ticket_id.rpartition(":")[0]
+    return f"{news.camera} {news.ticket_id.rpartition(':')[0]}"

@@ -69,11 +69,11 @@ class Program:
         return len(self._under_way)
 
     def scan(self, inputs: Values, now_ns: int) -> Values:
-        """One scan: all status points in, all command points out. Parts that passed the camera before the first scan
-        are nobody's."""
-        while not self._began and self._next is not None and self._next.place_s < self._belt.travel_s(now_ns):
+        """One scan: all status points in, all command points out. Parts that pass the camera before the line is ready
+        for the first time are nobody's: a PLC does not feed it before."""
+        while not self._began and self._next is not None and self._next.place_s <= self._belt.travel_s(now_ns):
             self._next = next(self._coming, None)
-        self._began = True
+        self._began = self._began or bool(inputs["Ready"])
         self._outputs["EncoderCount"] = self._belt.count(now_ns)
         self._watch_heartbeat(inputs, now_ns)
         self._watch_acks(inputs, now_ns)

@@ -54,6 +54,11 @@ class Belt:
         return self._points[-1] if self._points else None
 
     @property
+    def last(self) -> Point | None:
+        """The same, or else where an earlier life has seen the belt."""
+        return self._last
+
+    @property
     def silent(self) -> bool:
         """Has `fall_silent` been true since the newest reading?"""
         return self._fell_silent

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec import Struct
 
 from services.reject.belt import Belt
-from services.reject.facts import Decided, Fact, Joined, Missing, Moved, Numbering, Opened, Passed, Placed, Settled
+from services.reject.books import Books, travel_ns
+from services.reject.facts import Decided, Fact, Joined, Opened, Passed, Placed, Settled
 from services.reject.judgement import (
     SEVERITY,
     Judgement,
@@ -25,13 +26,12 @@ from services.reject.judgement import (
 )
 from services.reject.lanes import Lanes
 from services.reject.parts import OpenTicket, Part
-from services.reject.series import MAX_JUMP, Series, SeriesBook, may_be_first
+from services.reject.series import MAX_JUMP, Series, may_be_first
 from services.reject.track import News, Track
 from shared.messages import EncoderCount, Outcome, Reason, Settlement, Ticket, Verdict
 from shared.settings import LaneSettings
 from shared.wire import NO_ARRAYS, Arrays
 
-MAX_TRAVEL_MS = 3_600_000.0  # nothing is an hour between camera and ejector: such a ticket is malformed, and due now
 GAPS_A_TURN = 16  # settled between two looks at the deadlines
 PICTURES_BYTES = 256 << 20  # of verdicts that wait for their deadlines; beyond that they wait without their pictures
 OUTCOMES = ("tickets", "ok", "ng", "unknown", "late", "overrun", "gap", "position")
@@ -73,10 +73,11 @@ class Ledger:
     ) -> None:
         self._fail_safe, self._same_clock = fail_safe, same_clock
         self._pictures_bytes, self._held_bytes = pictures_bytes, 0
-        self._open: dict[str, OpenTicket] = {}
+        self._books = Books(Track(belt), Lanes(lanes or {}))
+        self._open, self._numbers = self._books.open, self._books.numbers
+        self._track, self._lanes = self._books.track, self._books.lanes
         self._deadlines: list[tuple[int, int, str]] = []
         self._scheduled = 0  # keeps the order of arrival between equal deadlines
-        self._numbers, self._track, self._lanes = SeriesBook(), Track(belt), Lanes(lanes or {})
         self._results: list[Settled] = []
         self.counters = dict.fromkeys((*OUTCOMES, *ODDITIES), 0)
         self.late_in_a_row = 0  # parts
@@ -157,8 +158,7 @@ class Ledger:
 
     def restore(self, facts: Iterable[Fact], now_ns: int, same_boot: bool) -> None:
         """Take up the books of an earlier life. What became due meanwhile, or was open before a reboot, is due now."""
-        for fact in facts:
-            self._retrace(fact, same_boot)
+        self._books.retrace(facts, same_boot)
         for entry in list(self._open.values()):
             self._tally("tickets", entry.ticket.camera)
             self._take_up(entry, now_ns, same_boot)
@@ -167,70 +167,7 @@ class Ledger:
 
     def facts(self) -> list[Fact]:
         """The books in as few facts as possible: all that ``restore`` needs."""
-        return [*self._numbers.facts(), *self._track.facts(), *self._lanes.facts(), *self._facts_of_open()]
-
-    def _facts_of_open(self) -> Iterator[Fact]:
-        for ticket_id, entry in self._open.items():
-            yield Opened(entry.ticket, entry.deadline_ns, entry.in_order, entry.start_ns)
-            if entry.target is not None:
-                yield Placed(ticket_id, entry.target)
-            if entry.part is not None and entry.part.number:
-                yield Joined(ticket_id, entry.part.number)
-            if entry.verdict is not None:
-                yield Decided(entry.verdict, entry.known_ns)
-
-    def _retrace(self, fact: Fact, same_boot: bool) -> None:
-        if isinstance(fact, Opened):
-            self._retrace_opened(fact)
-        elif isinstance(fact, Settled):
-            self._retrace_settled(fact.settlement)
-        elif isinstance(fact, Numbering | Missing):
-            self._numbers.restore(fact)
-        elif isinstance(fact, Passed):
-            self._lanes.restore(fact)
-        elif isinstance(fact, Moved):
-            self._retrace_moved(fact, same_boot)
-        elif isinstance(fact, Placed | Joined):
-            self._retrace_place(fact)
-        elif isinstance(fact, Decided) and (entry := self._open.get(fact.verdict.ticket.id)) is not None:
-            entry.verdict, entry.known_ns = fact.verdict, fact.known_ns
-
-    def _retrace_opened(self, fact: Opened) -> None:
-        self._numbers.restore_opened(fact)
-        start_ns = fact.start_ns
-        if start_ns is None:  # as an older version wrote it
-            start_ns = (fact.deadline_ns or 0) - _travel_ns(fact.ticket)
-        entry = self._open.setdefault(
-            fact.ticket.id, OpenTicket(fact.ticket, start_ns, fact.in_order, fact.deadline_ns)
-        )
-        entry.in_order = fact.in_order
-
-    def _retrace_place(self, fact: Placed | Joined) -> None:
-        entry = self._open.get(fact.ticket_id)
-        if entry is None:
-            return
-        if isinstance(fact, Placed):
-            entry.target = fact.target
-        elif self._lanes.lane_of(entry.ticket.camera) is not None:
-            self._lanes.join(entry, fact.part)
-
-    def _retrace_moved(self, fact: Moved, same_boot: bool) -> None:
-        if same_boot:
-            self._track.resume(fact)
-        if fact.broken:
-            self._lanes.forget(positions_only=True)
-            for entry in self._open.values():
-                entry.lost = entry.lost or entry.target is not None
-
-    def _retrace_settled(self, settlement: Settlement) -> None:
-        ticket = settlement.ticket
-        entry = self._open.pop(ticket.id, None)
-        if entry is not None and entry.part is not None:
-            entry.part.tickets.remove(entry)
-        if settlement.reason is Reason.GAP:
-            self._numbers.restore_settled_gap(ticket)
-        else:
-            self._numbers.close(ticket)
+        return self._books.facts()
 
     def _take_up(self, entry: OpenTicket, now_ns: int, same_boot: bool) -> None:
         """Schedule one open ticket of an earlier life."""
@@ -241,7 +178,7 @@ class Ledger:
             entry.missed = entry.deadline_ns <= now_ns
         else:
             self._follow(self._track.restore(entry, now_ns), now_ns)
-        if entry.part is None and entry.moment is not None:
+        if entry.part is None and (entry.deadline_ns is not None or entry.target is not None):
             self._join(entry, now_ns)
         if entry.deadline_ns is not None:
             self._schedule(entry, entry.deadline_ns)
@@ -275,7 +212,7 @@ class Ledger:
         if not in_order:
             series.ahead.add(ticket.seq)
         start_ns = min(ticket.capture_ns, now_ns) if self._same_clock else now_ns
-        deadline_ns = start_ns + _travel_ns(ticket) if ticket.travel_counts is None else None
+        deadline_ns = start_ns + travel_ns(ticket) if ticket.travel_counts is None else None
         entry = OpenTicket(ticket, start_ns, in_order, deadline_ns)
         self._open[ticket.id] = entry
         self._tally("tickets", ticket.camera)
@@ -443,7 +380,3 @@ def _earliest(times_ns: Iterable[int | None]) -> int | None:
 
 def _size_bytes(arrays: Arrays) -> int:
     return sum(array.nbytes for array in arrays.values())
-
-
-def _travel_ns(ticket: Ticket) -> int:
-    return round(ticket.travel_ms * 1e6) if 0 <= ticket.travel_ms <= MAX_TRAVEL_MS else 0

@@ -108,15 +108,15 @@ class Track:
     def restore(self, entry: OpenTicket, now_ns: int) -> News:
         """A ticket of an earlier life, in the same boot."""
         self._restored_ns = now_ns
-        if entry.target is None or self._belt is None:
+        if entry.target is None or self._belt is None or self._belt.last is None:
             return self.enter(entry)
         self._push(self._targets, entry.target, entry)
         return News()
 
     def facts(self) -> list[Moved]:
         """Where the belt is, for the journal."""
-        newest = self._belt.newest if self._belt is not None else None
-        return [Moved(newest[1], newest[0], broken=False)] if newest else []
+        last = self._belt.last if self._belt is not None else None
+        return [Moved(last[1], last[0], broken=False)] if last else []
 
     def _place(self, entry: OpenTicket, news: News) -> None:
         assert self._belt is not None

@@ -59,7 +59,7 @@ class Tally(Tallies[str]):
 class Station:
     """One camera's capturer with everything around it."""
 
-    def __init__(self, kind: str = "every", room: int = 10**6, **camera: object) -> None:
+    def __init__(self, kind: str = "every", room: int = 10**6, needs_part_id: bool = False, **camera: object) -> None:
         self.log: list[msgspec.Struct] = []
         self.frames, self.screen, self.tally = Stream(self.log, room), Screen(), Tally()
         trigger = {"kind": kind, "every_ms": 100}
@@ -67,7 +67,7 @@ class Station:
         outlets = Outlets(
             Stream(self.log), self.frames, Stream(self.log), LivePublisher(self.screen, {"cam1": settings.live_hz})
         )
-        self.capturer = Capturer("cam1", settings, Numbers(), outlets, self.tally)
+        self.capturer = Capturer("cam1", settings, Numbers(), outlets, self.tally, needs_part_id)
 
     def look(self, time_ns: int, width_px: int = 64) -> None:
         self.capturer.look(Shot(np.full((48, width_px, 3), time_ns // MS % 251, np.uint8), time_ns, time_ns / 1e9))
@@ -85,6 +85,21 @@ def test_capturer_sends_the_ticket_before_its_frame() -> None:
     assert ticket == Ticket("cam1", "s", 1, "1", "nut", 5 * S, 5.0, 700)  # a part without a name is counted
     assert frame == Frame(ticket)
     assert station.frames.arrays[0]["image"].shape == (48, 64, 3)
+
+
+def test_ticket_of_a_camera_in_counts_carries_them_and_no_time() -> None:
+    station = Station(travel_counts=700)
+    station.look(5 * S)
+    assert station.log[0] == Ticket("cam1", "s", 1, "1", "nut", 5 * S, 5.0, 0.0, 700)
+
+
+def test_trigger_without_an_id_is_refused_where_the_lane_matches_ids() -> None:
+    station = Station("message", needs_part_id=True)
+    refused = station.capturer.trigger("", 1 * S, 1.0, connected=True)
+    assert (refused.ticket_id, refused.error) == ("", "a trigger without a part_id: this camera's lane needs it")
+    assert station.log == []
+    assert station.tally["triggers_refused"] == 1
+    assert station.capturer.trigger("A1", 1 * S, 1.0, connected=True).ticket_id == "cam1:s:1"
 
 
 def test_capturer_says_overrun_at_once_when_there_is_no_room_for_the_frame() -> None:

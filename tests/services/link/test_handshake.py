@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.link.handshake import (
+    NOTHING_DONE,
     AcknowledgeAlarms,
     ChangeJob,
     Handshake,
@@ -14,6 +15,7 @@ from services.link.handshake import (
     SilenceHorn,
     TakePicture,
 )
+from services.link.results import Done
 from shared.messages import (
     Action,
     Alarm,
@@ -36,8 +38,8 @@ JOBS = {7: "nut", 9: "bolt"}
 class Bench:
     """A handshake, its clock, and a ledger that beats as long as it lives."""
 
-    def __init__(self, **rules: object) -> None:
-        self.handshake = Handshake(Rules(("cam1",), JOBS, **rules))  # type: ignore[arg-type]
+    def __init__(self, done: Done = NOTHING_DONE, **rules: object) -> None:
+        self.handshake = Handshake(Rules(("cam1",), JOBS, **rules), done)  # type: ignore[arg-type]
         self.now_ns = T0
         self.ready, self.alive = True, True
         self.pass_ms(0)
@@ -421,6 +423,46 @@ def test_parts_that_were_on_their_way_when_the_link_began_are_lost_but_not_hidde
     bench.tell(8)
     bench.hear(signal(6, bench.now_ns))
     assert (bench.read(), bench["ResultValid"], bench["ResultOverrun"], bench["ResultsLost"]) == (8, False, True, 1)
+
+
+def test_what_is_acknowledged_or_lost_is_done_with() -> None:
+    bench = Bench()
+    bench.tell(*range(5, 14))
+    assert bench.handshake.done == {"cam1 cam1:s1": (5, 4)}, "6 is lost, but 5 is still to be read"
+    bench.read()
+    assert bench.handshake.done == {"cam1 cam1:s1": (5, 6)}
+    bench.read()
+    assert bench.handshake.done == {"cam1 cam1:s1": (5, 7)}
+
+
+def test_results_that_were_lost_between_two_lives_are_flagged() -> None:
+    bench = Bench(done={"cam1 cam1:s1": (2, 4)})
+    bench.hear(signal(7, bench.now_ns))
+    bench.tell(8)
+    assert not bench["ResultValid"]
+    bench.pass_ms(2000)
+    assert (bench["ResultOverrun"], bench["ResultsLost"]) == (True, 2)
+    assert (bench.read(), bench.read()) == (7, 8)
+
+
+def test_a_link_that_missed_nothing_goes_on_as_if_nothing_had_been() -> None:
+    bench = Bench(done={"cam1 cam1:s1": (2, 4)})
+    bench.tell(6, 5)
+    bench.hear(signal(4, bench.now_ns))
+    assert (bench.read(), bench.read(), bench["ResultOverrun"]) == (5, 6, False)
+    assert not bench["ResultValid"]
+
+
+def test_a_part_that_no_life_ever_told_is_flagged() -> None:
+    bench = Bench(done={"cam1 cam1:s1": (2, 4)})
+    bench.tell(1)
+    assert (bench["ResultValid"], bench["ResultsLost"]) == (False, 1)
+
+
+def test_a_part_that_turned_out_worse_after_an_earlier_life_told_it_is_shown() -> None:
+    bench = Bench(done={"cam1 cam1:s1": (2, 4)})
+    bench.hear(signal(4, bench.now_ns, Outcome.UNKNOWN))
+    assert (bench["PartNumber"], bench["Pass"]) == (4, False)
 
 
 def test_a_new_numbering_begins_wherever_it_begins() -> None:

@@ -16,12 +16,14 @@ from asyncua import ua
 from services.link.desk import PeerLostError
 from services.link.handshake import AcknowledgeAlarms, ChangeJob, ResetAlarms, TakePicture
 from services.link.opcua import OpcUaServer
+from services.link.opcua_commands import error_code
 from shared.messages import AlarmState, Outcome, Priority
 from shared.opcua import AUTOMATIC, EVENT, INDEX, LATEST, MACHINE, METHODS, RESULTS, opcua_nodes
 from shared.points import FAULT_CODES, STATUS, Fault
-from tests.opcua_link import PlayedLink, alarm, alarms, result
 from tests.opcua_peer import Controller, Heard, code_of, controller, identity
 from tests.service_process import wait_for
+from tests.services.link.opcua_link import PlayedLink
+from tests.services.link.opcua_news import alarm, alarms, result
 
 pytestmark = pytest.mark.process  # a server on a port
 START_SINGLE, START_CONTINUOUS, STOP = (f"{AUTOMATIC}.{name}" for name in ("StartSingleJob", "StartContinuous", "Stop"))
@@ -54,10 +56,6 @@ def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
         asyncio.run(test(*args, **kwargs))
 
     return run
-
-
-def error_code(fault: Fault) -> int:
-    return -FAULT_CODES[fault][0]
 
 
 # --- points -----------------------------------------------------------------------------------------------------------
@@ -273,9 +271,9 @@ async def test_the_state_is_single_execution_until_the_camera_answers(link: Play
         link.answers = False
         call = asyncio.create_task(plc.call(START_SINGLE, "", "P-2", "", ""))
         await scada.until(f"{AUTOMATIC}.CurrentState.Number", 7)
-        job_id, error = await call  # nobody answered
-        assert (job_id, error) == ("", error_code(Fault.TRIGGER_REFUSED))
-        link.do(lambda: link.handshake.picture_taken((), time.monotonic_ns()))
+        link.do(lambda: link.answer(link.orders[0]))
+        assert (await call)[1] == 0
+        await scada.until(f"{AUTOMATIC}.CurrentState.Number", 6)
 
 
 @on_a_loop
@@ -363,8 +361,9 @@ async def test_reset_and_confirm_all_do_what_their_points_do(link: PlayedLink) -
         await until(lambda: len(link.orders) == 2, "orders")
         assert isinstance(link.orders[0], AcknowledgeAlarms) and isinstance(link.orders[1], ResetAlarms)
         assert link.orders[0].by.startswith("plc@127.0.0.1:")
-        await plc.write(Reset=True)
-        assert await code_of(plc.call(RESET, *CAUSE)) == "BadInvalidState"  # the button is held
+        link.accepts = False  # the alarms' process is away
+        assert await code_of(plc.call(CONFIRM_ALL, ua.LocalizedText("seen"))) == "BadCommunicationError"
+        assert await plc.call(RESET, *CAUSE) == [error_code(Fault.NOT_CARRIED_OUT)]
 
 
 @on_a_loop

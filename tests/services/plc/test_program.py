@@ -167,11 +167,12 @@ def test_results_that_the_link_lost_are_counted() -> None:
     assert world.run(10).results_lost == 2
 
 
-def test_parts_that_passed_before_the_first_scan_are_left_alone() -> None:
+def test_parts_that_passed_before_the_line_was_ready_are_left_alone() -> None:
     world = World(STEADY)
-    world.now_ns = 20 * S
-    world.handshake.hear(Heartbeat("l", 0, world.now_ns, 0.0, True), world.now_ns)
-    assert world.run(25) == Mistakes()
+    world.alive = False
+    assert world.run(20) == Mistakes(heartbeat_gaps=1)
+    world.alive = True
+    assert world.run(25) == Mistakes(heartbeat_gaps=1)
     assert world.plc.log[0].part_id > "P000040"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.record.evidence import Evidence
@@ -80,6 +81,34 @@ def test_ok_part_is_counted_and_scored_and_no_event(server: RedisServer, store: 
     assert [event.reason for event in reader.events(10)] == [Reason.LATE]
     ((_, score),) = server.client.xrange("sightline:a:scores:cam1")
     assert score == {"id": "cam1:s:1", "score": "0.875", "threshold": "0.5", "outcome": "ok"}
+
+
+def test_event_tells_what_became_of_the_part_that_several_cameras_decide(store: RedisStore, reader: EventStore) -> None:
+    together = {"part_outcome": Outcome.NG, "part_reason": Reason.DEFECT, "cameras": ("cam1", "cam2")}
+    store.write(Record(msgspec.structs.replace(settlement(1, Outcome.UNKNOWN), **together), Evidence()))
+    store.write(Record(msgspec.structs.replace(settlement(2, Outcome.OK), **together), Evidence()))
+    missing = {"part_outcome": Outcome.UNKNOWN, "part_reason": Reason.CAMERA_MISSING, "cameras": ("cam1",)}
+    store.write(Record(msgspec.structs.replace(settlement(3, Outcome.OK), **missing), Evidence()))
+    third, first = reader.events(10)
+    assert (first.outcome, first.part_outcome, first.part_reason, first.cameras) == (
+        Outcome.UNKNOWN,
+        Outcome.NG,
+        Reason.DEFECT,
+        ("cam1", "cam2"),
+    )
+    assert (third.seq, third.outcome, third.part_reason, third.cameras) == (
+        3,
+        Outcome.OK,
+        Reason.CAMERA_MISSING,
+        ("cam1",),
+    )
+    assert counts(reader) == Counts(ok=2, unknown=1, late=1)
+
+
+@pytest.mark.parametrize("reason", [one for one in Reason if one not in (Reason.NONE, Reason.DEFECT)])
+def test_every_reason_has_its_counter(store: RedisStore, reader: EventStore, reason: Reason) -> None:
+    store.write(Record(msgspec.structs.replace(settlement(1, Outcome.UNKNOWN), reason=reason), Evidence()))
+    assert counts(reader) == Counts(unknown=1, **{reason.value: 1})
 
 
 def test_everything_but_scores_and_events_expires(server: RedisServer, store: RedisStore) -> None:

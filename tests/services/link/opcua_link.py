@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from services.link.desk import Desk
-from services.link.handshake import ChangeJob, Handshake, Order, Rules, TakePicture
+from services.link.handshake import ChangeJob, Handshake, Order, Refusal, Rules, TakePicture
 from services.link.opcua import OpcUaServer
+from services.link.opcua_door import DoorServer
 from shared.links import OpcUaSettings
-from shared.messages import Action, Alarm, Alarms, AlarmState, Heartbeat, Outcome, Priority, Reason, Result
+from shared.messages import Heartbeat
+from shared.points import Fault
 from tests.opcua_peer import PASSWORD, USER, identity, is_open
 from tests.rtsp import free_port
 from tests.service_process import wait_for
@@ -21,6 +24,16 @@ from tests.service_process import wait_for
 T = TypeVar("T")
 JOBS = {1: "nut", 2: "bolt"}
 MS = 1_000_000
+
+
+class Watched(OpcUaServer):
+    """Tests look inside."""
+
+    server: DoorServer
+
+    def _server(self, opened: socket.socket) -> DoorServer:
+        self.server = super()._server(opened)
+        return self.server
 
 
 class PlayedLink:
@@ -46,7 +59,7 @@ class PlayedLink:
     def start(self) -> PlayedLink:
         """Return when the port is open."""
         self.begin()
-        wait_for(lambda: is_open(self.port), 60, "the server")
+        wait_for(lambda: is_open(self.port), 110, "the server")  # busy machines take their time
         return self
 
     def stop(self) -> float:
@@ -73,6 +86,15 @@ class PlayedLink:
         """From the line."""
         self.do(lambda: [self.desk.hear(message) for message in messages])
 
+    @property
+    def server(self) -> DoorServer:
+        """The one that serves now."""
+        return self._adapter.server
+
+    def forget_refusals(self) -> None:
+        """Every kind is logged again."""
+        self.do(self.server.iserver.gate._logged.clear)
+
     def rest(self) -> None:
         """As after the start, but for counters: everything released, reset and acknowledged."""
         self.alive = self.ready = self.answers = self.accepts = True
@@ -96,8 +118,8 @@ class PlayedLink:
         rules = Rules(("cam1",), JOBS, keep_ns=60_000 * MS)
         self.handshake = Handshake(rules)
         self.desk = Desk(self.handshake, self._carry_out, time.monotonic_ns)
-        adapter = OpcUaServer(self.settings, self.desk, "test", JOBS, identity("server"))
-        self._work = asyncio.gather(adapter.serve(), self._tick())
+        self._adapter = Watched(self.settings, self.desk, "test", JOBS, identity("server"))
+        self._work = asyncio.gather(self._adapter.serve(), self._tick())
         self._started.set()
         with contextlib.suppress(asyncio.CancelledError):
             await self._work
@@ -114,64 +136,18 @@ class PlayedLink:
 
     def _carry_out(self, order: Order) -> None:
         self.orders.append(order)
-        if isinstance(order, TakePicture) and self.answers:
-            self.ticket += 1
+        if self.answers:
+            self._loop.call_later(0.05, self.answer, order)
+
+    def answer(self, order: Order) -> None:
+        """As the cameras' and the alarms' processes do."""
+        outcome = None if self.accepts else Refusal(Fault.NOT_CARRIED_OUT, "it is away")
+        if isinstance(order, TakePicture):
+            self.ticket += self.accepts
             tickets = (f"cam1:s:{self.ticket}",) if self.accepts else ()
-            self._loop.call_later(0.05, self._then, lambda: self.handshake.picture_taken(tickets, time.monotonic_ns()))
-        elif isinstance(order, ChangeJob) and self.answers:
-            error = "" if self.accepts else "the camera is away"
-            self._loop.call_later(0.05, self._then, lambda: self.handshake.job_changed(error))
+            outcome = self.handshake.picture_taken(tickets, time.monotonic_ns())
+        elif isinstance(order, ChangeJob):
+            outcome = self.handshake.job_changed("" if self.accepts else "the camera is away")
             if self.accepts:
-                self._loop.call_later(0.05, self.handshake.active_recipes, frozenset({order.recipe}))
-
-    def _then(self, answer: Callable[[], None]) -> None:
-        answer()
-        self.desk.turn()
-
-
-def result(ticket_id: str, outcome: Outcome = Outcome.OK, **changes: Any) -> Result:
-    """Of one part, decided now and at the ejector in a while."""
-    now_ns, now_s = time.monotonic_ns(), time.time()
-    fields: dict[str, Any] = {
-        "line": "test",
-        "camera": "cam1",
-        "ticket_id": ticket_id,
-        "part_id": ticket_id.rpartition(":")[2],
-        "outcome": outcome,
-        "reason": {Outcome.OK: Reason.NONE, Outcome.NG: Reason.DEFECT, Outcome.UNKNOWN: Reason.LATE}[outcome],
-        "action": Action.ACCEPT if outcome is Outcome.OK else Action.REJECT,
-        "capture_ns": now_ns - 50 * MS,
-        "deadline_ns": now_ns + 300 * MS,
-        "signalled_ns": now_ns,
-        "signalled_at": now_s,
-        "latency_ms": 40.0,
-        "margin_ms": 300.0,
-        "stage": "localize",
-        "recipe": "nut",
-        "captured_at": now_s - 0.05,
-        "pulse_ms": 50.0,
-        "score": 0.25,
-        **changes,
-    }
-    return Result(**fields)
-
-
-def alarm(number: int, priority: Priority = Priority.HIGH) -> Alarm:
-    """One that nobody has acknowledged."""
-    now_s = time.time()
-    return Alarm(
-        f"camera_lost:cam{number}",
-        "camera_lost",
-        f"cam{number}",
-        "gone",
-        priority,
-        AlarmState.UNACKNOWLEDGED,
-        True,
-        now_s,
-        now_s,
-    )
-
-
-def alarms(*active: Alarm) -> Alarms:
-    """All that are not normal."""
-    return Alarms(time.time(), active)
+                self.handshake.active_recipe("cam1", order.recipe)
+        self.desk.finished(order, outcome)
