@@ -20,7 +20,7 @@ from shared.wire import Bus
 
 IDLE_MS = 200
 SETTLEMENTS_A_TURN = 8  # with pictures each takes tens of milliseconds
-AUDITS_A_TURN = 100
+AUDITS_A_TURN = 20  # each is on the disk before the next
 PULSES_A_TURN = 200
 MEGABYTE = 1_000_000
 
