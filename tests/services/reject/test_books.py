@@ -112,10 +112,12 @@ class Line(RuleBasedStateMachine):
     @rule(counts_per_ms=st.sampled_from([0, 1, 5, 5]))
     def belt_changes_its_speed(self, counts_per_ms: int) -> None:
         self.counts_per_ms = counts_per_ms
+        self.encoder_is_read(killed=False)
 
     @rule(really=RARELY)
     def encoder_breaks_or_works_again(self, really: bool) -> None:
         self.encoder_works = self.encoder_works != really
+        self.encoder_is_read(killed=False)
 
     @rule(really=RARELY, jump=st.sampled_from([-50_000, 1 << 31]))
     def counter_jumps(self, really: bool, jump: int) -> None:
@@ -203,12 +205,15 @@ class Line(RuleBasedStateMachine):
             self._kill()
             return
         self.journal.append(facts)
-        if self._is_in_time(ticket):
+        if self._is_in_time(ticket, outcome):
             (self.ok_in_time if outcome is Outcome.OK else self.worse_in_time).add(ticket.id)
 
-    def _is_in_time(self, ticket: Ticket) -> bool:
+    def _is_in_time(self, ticket: Ticket, outcome: Outcome) -> bool:
+        """Where the belt is without its encoder nobody knows: then OK may still count, and worse must not."""
         if ticket.travel_counts is None:
             return self.now_ns <= ticket.deadline_ns
+        if not self.encoder_works:
+            return outcome is Outcome.OK
         return self.position <= self.place[ticket.id] + ticket.travel_counts
 
     @rule(step_ms=st.integers(0, 70), torn=st.integers(0, 20_000), killed_after=st.integers(0, 60))

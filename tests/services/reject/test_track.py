@@ -349,14 +349,18 @@ def test_lane_in_counts_joins_what_arrives_at_the_same_place() -> None:
     assert {one[3] for one in settled} == {600}
 
 
-def test_places_of_before_a_jump_mean_nothing_to_a_lane() -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_places_of_before_a_jump_mean_nothing_to_a_lane(restarted: bool) -> None:
     line = Line(LANE)
     line.run(100)
     line.ticket(1, camera="a", travel=500)
     line.run(400)  # told without b
-    line.count -= 700
-    line.run(300)  # and now at the old place again
-    line.ticket(1, camera="b", travel=100)
+    line.count -= 1000
+    line.run(10)
+    if restarted:
+        line.restart(compact=False)
+    line.run(290)
+    line.ticket(1, camera="b", travel=100)  # due where the part without b was
     line.run(10)
     exits = []
     for _ in range(10):
