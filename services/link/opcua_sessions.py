@@ -157,7 +157,7 @@ class Session(InternalSession):
 
     async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
         """As it is now."""
-        pass
+        await self.iserver.requests.refresh()
         return await super().read(params)
 
     async def write(self, params: ua.WriteParameters) -> list[ua.StatusCode]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
@@ -163,14 +164,20 @@ async def test_the_ledgers_silence_makes_values_bad_within_a_second(link: Played
 
 @on_a_loop
 async def test_what_is_read_after_a_pause_of_the_server_holds_now(link: PlayedLink) -> None:
+    begun = threading.Event()
+
+    def pause() -> None:
+        begun.set()
+        time.sleep(2.2)
+
     async with controller(link.port) as plc:
-        link.hear(signal("cam1:s:window", pulse_ms=800.0))
+        link.hear(signal("cam1:s:window", pulse_ms=1500.0))
         assert await plc.read("Status.Accept") is True
-        pause = asyncio.create_task(asyncio.to_thread(link.do, lambda: time.sleep(1.5)))
-        await asyncio.sleep(0.2)
+        paused = asyncio.create_task(asyncio.to_thread(link.do, pause))
+        await asyncio.to_thread(begun.wait, 5)
         data = await plc.node("Status.Accept").read_data_value(raise_on_bad_status=False)
         assert not (data.StatusCode.is_good() and data.Value.Value)  # asked for while the window was open
-        await pause
+        await paused
 
 
 WRITES = {
