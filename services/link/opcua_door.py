@@ -217,6 +217,7 @@ class Connection(OPCUAProtocol):
         return any(now_s - since_s > STARVED_S for since_s in self._starving.values())
 
     async def _process_one_msg(self, header: ua.Header, buf: Buffer) -> bool:
+        await asyncio.sleep(0)  # the others have their turn, however much this one sends
         try:
             goes_on = await super()._process_one_msg(header, buf)
         except ServiceError as error:

@@ -471,7 +471,7 @@ def test_a_client_that_does_not_read_its_answers_is_sent_away(link: PlayedLink) 
                 asking += [asyncio.create_task(all_results(plc)) for _ in range(5)]
                 assert len(asking) < 1000
                 assert await other.read("Status.Ready") is True
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.05)
             for one in asking:
                 one.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
