@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from pymodbus.client import AsyncModbusTcpClient
 
 from services.link.desk import PeerLostError
@@ -515,3 +516,8 @@ async def test_a_flood_of_one_client_leaves_the_others_and_the_clock_their_turn(
         for task in flooding:
             task.cancel()
         assert slowest_s < 0.5, "sender, receiver and server share this loop and a busy machine"
+
+
+def test_an_allowed_address_that_is_none_is_refused_at_the_start() -> None:
+    with pytest.raises(ValidationError, match=r"'10\.0\.0\.300' is no address and no network"):
+        ModbusServerSettings(port=502, allow=("10.0.0.1", "10.0.0.300"))
