@@ -140,6 +140,8 @@ class Settlement(Struct, frozen=True, tag="settlement"):
     part_outcome: Outcome | None = None  # None: the camera decides alone
     part_reason: Reason = Reason.NONE
     cameras: tuple[str, ...] = ()  # those that had a ticket for the part
+    part: str = ""  # the ticket by which its part is named
+    number: int = 0  # of the part among its lane's, in the order of their first tickets
 
     @property
     def is_event(self) -> bool:
@@ -154,7 +156,10 @@ class Receipt(Struct, frozen=True, tag="receipt"):
 
 
 class PartNews(Struct, frozen=True):
-    """What the line is told of one part, as JSON for anything that listens. Names follow Settlement."""
+    """What the line is told of one part, as JSON for anything that listens. Names follow Settlement.
+
+    Of several cameras, ``camera``, ``ticket_id`` and ``seq`` name the ticket of the worst of them.
+    """
 
     line: str
     camera: str
@@ -177,6 +182,8 @@ class PartNews(Struct, frozen=True):
     score: float | None = None
     defects: int = 0
     cameras: tuple[str, ...] = ()  # those that decided together; empty: ``camera`` alone
+    part: str = ""  # the part's own id, the same in all its news: the id of its first camera's ticket
+    number: int = 0  # of the part: its place in the count of the lane, or of the camera that decides alone
 
 
 class Signal(PartNews, frozen=True, tag="signal"):

@@ -75,7 +75,7 @@ STATUS: tuple[Point, ...] = (
     Point("FaultCode", Kind.WORD, 4, "see the fault codes; 0 = none"),
     Point("ResultsQueued", Kind.WORD, 5, "results that wait for their acknowledgement, the valid one included"),
     Point("ResultNumber", Kind.LONG, 6, "counts results shown; one more with each new ResultValid"),
-    Point("PartNumber", Kind.LONG, 8, "of the result: the camera's own count, without gaps"),
+    Point("PartNumber", Kind.LONG, 8, "of the result: the part's place in the count of its camera, or of its lane"),
     Point("PartId", Kind.TEXT, 10, "of the result: as it came with the trigger, else the count in figures"),
     Point("ResultCode", Kind.WORD, 26, "of the result: see the result codes"),
     Point("Score", Kind.WORD, 27, "of the result: 0..10000 for 0..1; 65535 = none"),

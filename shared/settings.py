@@ -378,6 +378,13 @@ class LineSettings(BaseSettings):
         """Is the camera in a lane that needs an id with each trigger?"""
         return any(lane.match == "part_id" and camera in lane.cameras for lane in self.lanes.values())
 
+    def recipes_of(self, camera: str) -> tuple[str, ...]:
+        """Those that the camera can inspect with: its own, then those that a controller may change it to."""
+        own = self.cameras[camera].recipe
+        if not any(camera in (link.cameras or self.cameras) for link in self.links.values()):
+            return (own,)
+        return (own, *(name for name, recipe in self.recipes.items() if recipe.job is not None and name != own))
+
     @property
     def same_clock(self) -> bool:
         """Do all processes share one CLOCK_MONOTONIC?"""

@@ -132,7 +132,7 @@ def main(settings: LineSettings, owner: str) -> None:
             LivePublisher(bus.publisher("live"), {name: camera.live_hz}),
         )
         capturer = Capturer(name, camera, counter, outlets, heart, settings.matches_part_ids(name))
-        job = Job(settings.state / f"job-{name}.json", camera.recipe, settings.recipes)
+        job = Job(settings.state / f"job-{name}.json", camera.recipe, settings.recipes_of(name))
         requests = Requests(bus.server("triggers"), capturer, job, camera.trigger.kind)
         wait_s = TRIGGER_WAIT_S if camera.trigger.kind == "message" else IDLE_WAIT_S
         reader.start()

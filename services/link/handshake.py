@@ -412,7 +412,7 @@ class Handshake:
         self._open = [
             (tickets, until_ns)
             for tickets, until_ns in self._open
-            if until_ns > now_ns and not any(map(self._results.is_told, tickets))
+            if until_ns > now_ns and not self._results.is_told(tickets)
         ]
 
     def next_due_ns(self, now_ns: int) -> int:
@@ -494,7 +494,7 @@ class Handshake:
         return {
             "Accept": accept and self._is_online(now_ns),
             "Reject": not accept,
-            "EjectorPartNumber": signal.seq % LONG,
+            "EjectorPartNumber": signal.number % LONG,
         }
 
     def _alarm_points(self, now_ns: int) -> dict[str, Value]:
@@ -531,7 +531,7 @@ def result_points(result: PartNews) -> dict[str, Value]:
     return {
         "ResultValid": True,
         "Pass": result.action is Action.ACCEPT,
-        "PartNumber": result.seq % LONG,
+        "PartNumber": result.number % LONG,
         "PartId": text(result.part_id),
         "ResultCode": RESULT_CODES[result.reason][0],
         "Score": NO_SCORE if result.score is None else round(10_000 * min(max(result.score, 0.0), 1.0)),

@@ -7,7 +7,7 @@ the parts before it, and one that cannot be shown any more is lost and flagged, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -82,16 +82,17 @@ class Results:
         """Results that wait for their acknowledgement, the shown one included."""
         return len(self._queue)
 
-    def is_told(self, ticket_id: str) -> bool:
-        """Has the part's result reached the queue?"""
-        return ticket_id in self._told and all(one.news.ticket_id != ticket_id for one in self._held())
+    def is_told(self, ticket_ids: Iterable[str]) -> bool:
+        """Has the result of the part of these tickets reached the queue? The part is named by one of them."""
+        parts = [ticket_id for ticket_id in ticket_ids if ticket_id in self._told]
+        return any(all(one.news.part != part for one in self._held()) for part in parts)
 
     def hear(self, news: PartNews, now_ns: int) -> None:
         """A Result or a Signal: one result for each part, and one more when it turns out worse after it was shown."""
         key = _numbering_of(news)
         if isinstance(news, Signal) and news.reason is not Reason.GAP:  # nobody knows where a missing part is
             self._note_passed(key, news, now_ns)
-        told = self._told.get(news.ticket_id)
+        told = self._told.get(news.part)
         if told is not None and SEVERITY[news.outcome] <= SEVERITY[told]:
             return
         self._remember(news)
@@ -135,14 +136,14 @@ class Results:
         return min(due, default=None)
 
     def _remember(self, news: PartNews) -> None:
-        self._told[news.ticket_id] = news.outcome
+        self._told[news.part] = news.outcome
         if len(self._told) > REMEMBERED_PARTS:
             del self._told[next(iter(self._told))]
 
     def _note_passed(self, key: str, signal: PartNews, now_ns: int) -> None:
         """This part is at the ejector: those before it have passed."""
         for one in (*self._queue, *self._held()):
-            same = one.news.ticket_id == signal.ticket_id
+            same = one.news.part == signal.part
             before = _numbering_of(one.news) == key and 0 < one.news.seq <= signal.seq
             if one.passed_ns is None and (same or before):
                 one.passed_ns, one.signal_heard_ns = min(signal.deadline_ns, now_ns), now_ns
@@ -150,7 +151,7 @@ class Results:
     def _worsen(self, news: PartNews) -> bool:
         """Put the worse news in the place of those that were not shown yet; False: they were shown, or are gone."""
         for one in (*self._queue, *self._held()):
-            if one.news.ticket_id == news.ticket_id and not one.shown:
+            if one.news.part == news.part and not one.shown:
                 one.news = news
                 return True
         return False
@@ -240,7 +241,7 @@ class Results:
     def _forget(self, one: Waiting) -> None:
         """It is lost. What was never shown is not shown later either, behind its turn, because it turned out worse."""
         if not one.shown:
-            self._told[one.news.ticket_id] = Outcome.NG
+            self._told[one.news.part] = Outcome.NG
 
     def _finish(self, key: str) -> None:
         """Something left the queue: note how far it is told."""

@@ -86,14 +86,12 @@ class Vision:
 
     def take(self, news: PartNews) -> ResultData | None:
         """A part was decided: its result, unless it was told already; once more when the part turns out worse."""
-        told = self._told.get(news.ticket_id)
+        told = self._told.get(news.part)
         if told is not None and SEVERITY[news.outcome] <= SEVERITY[told]:
             return None
-        self._told[news.ticket_id] = news.outcome
-        self._results.pop(news.ticket_id, None)
-        result = self._results[news.ticket_id] = result_data(
-            news, self._job_of(news), self._numbers.get(news.recipe, "")
-        )
+        self._told[news.part] = news.outcome
+        self._results.pop(news.part, None)
+        result = self._results[news.part] = result_data(news, self._job_of(news), self._numbers.get(news.recipe, ""))
         _keep_newest(self._told, REMEMBERED_PARTS)
         _keep_newest(self._results, RESULTS_KEPT)
         return result
@@ -129,12 +127,12 @@ def result_data(news: PartNews, job: Job, number: str) -> ResultData:
         "Action": news.action,
         "Score": news.score,
         "DefectCount": news.defects,
-        "PartNumber": news.seq,
+        "PartNumber": news.number,
         "Camera": news.camera,
         "MarginMs": news.margin_ms,
     }
     values = (
-        news.ticket_id,
+        news.part,
         False,
         False,
         FAILED if news.outcome is Outcome.UNKNOWN else COMPLETED,

@@ -154,7 +154,7 @@ def headers_of(body: bytes, delivery: str, secret: bytes) -> dict[str, str]:
 
 def delivery_of(part: Signal) -> str:
     """The same for the same part, also from another link or after a restart."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{part.line}:{part.ticket_id}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{part.line}:{part.part}"))
 
 
 def judge(status: int, retry_after: str, now_at: float) -> Answer:

@@ -125,7 +125,7 @@ class Belt:
     def knew(self, crossed_ns: int, now_ns: int) -> bool:
         """Could anybody tell at that moment that the belt was there, or does only a later reading show it?"""
         before = max(bisect_right(self._points, crossed_ns, key=_time) - 1, 0)
-        return crossed_ns - self._points[before][0] <= self._ahead_ns and now_ns - crossed_ns <= self._ahead_ns
+        return now_ns - self._points[before][0] <= self._ahead_ns
 
     def moment_ns(self, position: int) -> int | None:
         """When the belt comes there at its speed now; None: not within ``ahead_ns`` of the newest reading."""

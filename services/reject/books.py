@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from services.reject.facts import Decided, Fact, Joined, Missing, Moved, Numbering, Opened, Passed, Placed, Settled
+from services.reject.facts import (
+    Counted,
+    Decided,
+    Fact,
+    Joined,
+    Missing,
+    Moved,
+    Numbering,
+    Opened,
+    Passed,
+    Placed,
+    Settled,
+)
 from services.reject.lanes import Lanes
 from services.reject.parts import OpenTicket
 from services.reject.series import SeriesBook
@@ -49,6 +61,8 @@ class Books:
             self.numbers.restore(fact)
         elif isinstance(fact, Passed):
             self.lanes.restore(fact)
+        elif isinstance(fact, Counted):
+            self.lanes.resume(fact)
         elif isinstance(fact, Moved):
             self._retrace_moved(fact, same_boot)
         elif isinstance(fact, Placed | Joined):

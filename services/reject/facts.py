@@ -35,7 +35,7 @@ class Moved(Struct, frozen=True, array_like=True, tag="moved"):
 
 
 class Joined(Struct, frozen=True, array_like=True, tag="joined"):
-    """A ticket belongs to the part of that number, on the lane of its camera."""
+    """A ticket belongs to the part of that number on its camera's lane."""
 
     ticket_id: str
     part: int
@@ -52,6 +52,13 @@ class Passed(Struct, frozen=True, array_like=True, tag="passed"):
     outcome: Outcome
     reason: Reason
     action: Action
+
+
+class Counted(Struct, frozen=True, array_like=True, tag="counted"):
+    """How many parts a lane has had; after a compaction, for not all of them stand in it any more."""
+
+    lane: str
+    parts: int
 
 
 class Decided(Struct, frozen=True, array_like=True, tag="decided"):
@@ -90,4 +97,6 @@ class Missing(Struct, frozen=True, array_like=True, tag="missing"):
     last_seq: int
 
 
-Fact: TypeAlias = Opened | Placed | Moved | Joined | Passed | Decided | Settled | Receipted | Numbering | Missing
+Fact: TypeAlias = (
+    Opened | Placed | Moved | Joined | Passed | Counted | Decided | Settled | Receipted | Numbering | Missing
+)

@@ -106,8 +106,13 @@ def settlement_of(
     )
 
 
-def of_part(settlement: Settlement, whole: Judgement, cameras: Iterable[str]) -> Settlement:
-    """The same, with what became of the part that several cameras decide."""
+def of_part(settlement: Settlement, whole: Judgement, part: str, number: int, cameras: Iterable[str]) -> Settlement:
+    """The same, with what became of the part that the cameras of a lane decide."""
     return msgspec.structs.replace(
-        settlement, part_outcome=whole.outcome, part_reason=whole.reason, cameras=tuple(cameras)
+        settlement,
+        part_outcome=whole.outcome,
+        part_reason=whole.reason,
+        cameras=tuple(cameras),
+        part=part,
+        number=number,
     )

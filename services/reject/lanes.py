@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from services.reject.facts import Passed
+from services.reject.facts import Counted, Passed
 from services.reject.parts import OpenTicket, Part
 from shared.settings import LaneSettings
 
@@ -20,10 +20,10 @@ class Lanes:
         self._lanes = lanes
         self._lane_of = {camera: name for name, lane in lanes.items() for camera in lane.cameras}
         self._tolerance = {name: _tolerance(lane) for name, lane in lanes.items()}
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[tuple[str, int], Part] = {}
         self._found: dict[Key, list[Part]] = {}  # oldest first
         self._passed: dict[str, deque[Part]] = {name: deque() for name in lanes}
-        self._last_number = 0
+        self._count = dict.fromkeys(lanes, 0)  # of each lane's parts so far
 
     def lane_of(self, camera: str) -> str | None:
         """The lane of a camera; None: it decides alone."""
@@ -33,13 +33,18 @@ class Lanes:
         """The cameras of its lane that have had no ticket for the part."""
         return tuple(camera for camera in self._lanes[part.lane].cameras if not part.has(camera)) if part.lane else ()
 
+    def name_of(self, part: Part) -> str:
+        """The id of its first camera's ticket: the same for as long as every camera has one, whichever came first."""
+        cameras = self._lanes[part.lane].cameras
+        return min(part.tickets, key=lambda entry: cameras.index(entry.ticket.camera)).ticket.id
+
     def join(self, entry: OpenTicket, number: int = 0) -> Part:
-        """The part of a ticket of a lane's camera: an old one or a new one; with ``number`` it is that one."""
+        """The part of a ticket of a lane's camera: an old one or the lane's next; with ``number`` it is that one."""
         camera = entry.ticket.camera
         lane = self._lane_of[camera]
-        part = self._parts.get(number) if number else self._match(entry, lane)
-        if part is None or part.lane != lane:
-            part = Part(number or self._last_number + 1, lane, entry.ticket.part_id, entry.moment)
+        part = self._parts.get((lane, number)) if number else self._match(entry, lane)
+        if part is None:
+            part = Part(number or self._count[lane] + 1, lane, entry.ticket.part_id, entry.moment)
             self._add(part)
         if not part.has(camera):
             part.cameras.append(camera)
@@ -50,7 +55,7 @@ class Lanes:
     def put_away(self, part: Part, passed: Passed) -> None:
         """The part has been at the ejector."""
         part.passed, part.tickets = passed, []
-        if part.number not in self._parts:  # forgotten
+        if (part.lane, part.number) not in self._parts:  # forgotten
             return
         kept = self._passed[part.lane]
         kept.append(part)
@@ -61,7 +66,7 @@ class Lanes:
         """A part of an earlier life; its tickets that are open yet stay with it. Nothing, when the lane is no more."""
         if passed.lane not in self._lanes:
             return
-        part = self._parts.get(passed.part)
+        part = self._parts.get((passed.lane, passed.part))
         if part is None:
             part = Part(passed.part, passed.lane, passed.part_id, passed.moment)
             self._add(part)
@@ -69,6 +74,10 @@ class Lanes:
         tickets = part.tickets
         self.put_away(part, passed)
         part.tickets = tickets
+
+    def resume(self, counted: Counted) -> None:
+        """An earlier life has come so far."""
+        self._count[counted.lane] = max(self._count.get(counted.lane, 0), counted.parts)
 
     def forget(self, positions_only: bool) -> None:
         """What there was cannot be found any more: after a reboot all of it, else what was known by its position."""
@@ -80,8 +89,9 @@ class Lanes:
                 if part.passed is not None:
                     self._passed[part.lane].remove(part)
 
-    def facts(self) -> Iterator[Passed]:
-        """The parts that have passed, for the journal."""
+    def facts(self) -> Iterator[Counted | Passed]:
+        """The counts and the parts that have passed, for the journal."""
+        yield from (Counted(lane, parts) for lane, parts in self._count.items())
         for kept in self._passed.values():
             for part in kept:
                 passed = part.passed
@@ -115,14 +125,14 @@ class Lanes:
         return part if distance <= tolerance else None
 
     def _add(self, part: Part) -> None:
-        self._last_number = max(self._last_number, part.number)
-        self._parts[part.number] = part
+        self._count[part.lane] = max(self._count[part.lane], part.number)
+        self._parts[part.lane, part.number] = part
         key = self._key(part)
         if key is not None:
             self._found.setdefault(key, []).append(part)
 
     def _remove(self, part: Part) -> None:
-        del self._parts[part.number]
+        del self._parts[part.lane, part.number]
         key = self._key(part)
         if key is not None and (parts := self._found.get(key)):
             parts.remove(part)

@@ -315,14 +315,17 @@ class Ledger:
         settlement = settlement_of(
             part.tickets[number], ruling.tickets[number], ruling.action, opened_ns, now_ns, now_at
         )
-        return of_part(settlement, ruling.part, part.cameras) if part.lane else settlement
+        if not part.lane:
+            return settlement
+        return of_part(settlement, ruling.part, self._lanes.name_of(part), part.number, part.cameras)
 
     def _settle_late(self, entry: OpenTicket, passed: Passed, opened_ns: int, now_ns: int, now_at: float) -> Exit:
         """Its part was signalled without it."""
         judgement = judge_ticket(entry, [entry], opened_ns, now_ns)
         settlement = settlement_of(entry, judgement, passed.action, opened_ns, now_ns, now_at)
         whole = Judgement(passed.outcome, passed.reason)
-        return self._leave(entry, of_part(settlement, whole, passed.cameras), opened_ns, speaks=False)
+        settlement = of_part(settlement, whole, "", passed.part, passed.cameras)
+        return self._leave(entry, settlement, opened_ns, speaks=False)
 
     def _leave(
         self, entry: OpenTicket, settlement: Settlement, opened_ns: int, speaks: bool, passed: Passed | None = None

@@ -61,4 +61,6 @@ class Announcer:
             score=settlement.score,
             defects=len(settlement.defects),
             cameras=settlement.cameras,
+            part=ticket.id if alone else settlement.part,
+            number=ticket.seq if alone else settlement.number,
         )

@@ -17,6 +17,7 @@ def result(ticket_id: str, outcome: Outcome = Outcome.OK, **changes: Any) -> Res
         "line": "test",
         "camera": "cam1",
         "ticket_id": ticket_id,
+        "part": ticket_id,
         "part_id": ticket_id.rpartition(":")[2],
         "outcome": outcome,
         "reason": {Outcome.OK: Reason.NONE, Outcome.NG: Reason.DEFECT, Outcome.UNKNOWN: Reason.LATE}[outcome],

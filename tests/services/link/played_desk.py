@@ -92,6 +92,8 @@ def part_news(kind: type[Signal] | type[Result] = Signal, seq: int = 1, **change
         margin_ms=220.0,
         seq=seq,
         pulse_ms=50.0,
+        part=f"cam1:s:{seq}",
+        number=seq,
     )
     return msgspec.structs.replace(news, **changes)
 

@@ -501,6 +501,19 @@ def test_parts_of_a_lane_are_shown_as_they_are_decided_whichever_camera_speaks_f
     assert (bench["ResultValid"], bench["ResultOverrun"]) == (False, False)
 
 
+def test_part_of_a_lane_that_another_camera_finds_worse_is_one_part() -> None:
+    bench = Bench()
+    lane = {"cameras": ("cam1", "cam2"), "part": "cam1:s1:1", "number": 1}
+    worse = {"camera": "cam2", "ticket_id": "cam2:s9:7", **lane}
+    bench.hear(result(9, bench.now_ns), result(1, bench.now_ns, **lane))  # the second waits behind the first
+    bench.hear(result(7, bench.now_ns, Outcome.NG, **worse))
+    assert bench["ResultsQueued"] == 2
+    assert bench.read() == 9
+    assert (bench["PartNumber"], bench["Pass"]) == (1, False)
+    bench.hear(signal(7, bench.now_ns, Outcome.NG, **worse))
+    assert (bench["EjectorPartNumber"], bench["ResultsQueued"]) == (1, 1)
+
+
 def test_the_latest_result_replaces_the_one_before_without_an_overrun() -> None:
     bench = Bench(acknowledged=False)
     for seq in (1, 2, 3):

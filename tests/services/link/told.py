@@ -30,7 +30,8 @@ def _told(kind: type, seq: int, deadline_ns: int, outcome: Outcome, **changes: o
         "pulse_ms": 100.0,
         "score": 0.25,
     }
-    return kind(**{**fields, **changes})  # type: ignore[no-any-return]
+    fields.update(changes)
+    return kind(**{"part": fields["ticket_id"], "number": seq, **fields})  # type: ignore[no-any-return]
 
 
 def result(seq: int, deadline_ns: int, outcome: Outcome = Outcome.OK, **changes: object) -> PartNews:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate, count
 
@@ -76,7 +76,7 @@ class Thing:
     place: float
     views: dict[str, View]
     seq: dict[str, int] = field(default_factory=dict)
-    arrived_ns: list[int] = field(default_factory=list)  # of its tickets
+    arrived_ns: dict[str, int] = field(default_factory=dict)  # of its tickets, by camera
 
     def opens_ns(self, course: Course) -> int | None:
         """When it is at the ejector."""
@@ -124,14 +124,15 @@ class Conveyor:
                 ticket = Ticket(camera, "s", seq, f"id{thing.place}", "nut", start_ns, 0.0, 0.0, travel)
                 arrived_ns = max(arrived_ns, start_ns + round(view.ticket_ms * MS))
                 if not view.ticket_lost:
-                    thing.arrived_ns.append(arrived_ns)
+                    thing.arrived_ns[camera] = arrived_ns
                     self.add(arrived_ns, ticket)
                 if view.outcome is not None:
                     self.add(start_ns + round(view.verdict_ms * MS), Verdict(ticket, view.outcome, "x"))
 
-    def is_late(self, thing: Thing) -> bool:
-        """Did the ledger hear of it only when it was at the ejector?"""
-        return min(thing.arrived_ns) > (thing.opens_ns(self.course) or 0)
+    def is_late(self, thing: Thing, cameras: Iterable[str]) -> bool:
+        """Did the ledger hear of it from these cameras only when it was at the ejector?"""
+        heard_ns = [thing.arrived_ns[camera] for camera in cameras if camera in thing.arrived_ns]
+        return min(heard_ns, default=0) > (thing.opens_ns(self.course) or 0)
 
     def run(self) -> None:
         """Until nothing more happens."""

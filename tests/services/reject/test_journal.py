@@ -11,6 +11,7 @@ import pytest
 from msgspec import Struct
 
 from services.reject.facts import (
+    Counted,
     Decided,
     Fact,
     Joined,
@@ -33,6 +34,7 @@ FACTS: list[Fact] = [
     Numbering("cam1", "s", 6),
     Moved(1 << 40, 10**15, broken=True),
     Passed(3, "lane", "A7", None, ("cam1", "cam2"), Outcome.NG, Reason.DEFECT, Action.REJECT),
+    Counted("lane", 4),
     Missing(TICKET, 3, 5),
     Opened(TICKET, 10**15 + 1, in_order=False),
     Opened(TICKET, None, in_order=False, start_ns=10**15),

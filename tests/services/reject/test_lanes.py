@@ -109,6 +109,38 @@ def test_part_is_as_good_as_its_worst_camera_and_has_one_signal(
 
 
 @BOTH
+@pytest.mark.parametrize("first", ["top", "side"])
+def test_parts_are_counted_and_named_alike_whichever_camera_comes_first_or_finds_more(match: str, first: str) -> None:
+    """The Result of a part and its Signal must be known to be of the same part, by a controller that counts, too."""
+    belt = Belt(match)
+    belt.part(0, top=OK)  # the side camera has missed it: from here on the cameras' own counts differ
+    belt.due(300)
+    second = "side" if first == "top" else "top"
+    belt.part(1, **{first: OK, second: OK})
+    (result,) = belt.ledger.take_results()
+    belt.decide(belt.ticket("side", 1), NG)
+    (worse,) = belt.ledger.take_results()
+    exits = belt.due(400)
+    settled = [one.fact.settlement for one in exits if one.fact.settlement.reason is not Reason.GAP]
+    told_of = [result.settlement, worse.settlement, *settled]
+    assert {(one.part, one.number) for one in told_of} == {("top:s:2", 2)}
+    assert [one.ticket.camera for one in told_of[:3]] == ["top" if first == "top" else "side", "side", "side"]
+
+
+@BOTH
+@pytest.mark.parametrize("same_boot", [True, False])
+def test_count_of_parts_goes_on_after_a_restart(match: str, same_boot: bool) -> None:
+    belt = Belt(match)
+    for n in range(PASSED_KEPT + 3):
+        belt.part(n, top=OK, side=OK)
+    belt.due(1e6)
+    heir = belt.reborn(1e6, same_boot).reborn(1e6, same_boot)  # the second one from facts of the first
+    heir.part(PASSED_KEPT + 3, top=OK, side=OK)
+    (result,) = heir.ledger.take_results()
+    assert result.settlement.number == PASSED_KEPT + 4
+
+
+@BOTH
 def test_camera_without_a_ticket_makes_the_part_unknown(match: str) -> None:
     belt = Belt(match)
     belt.part(0, top=OK)
@@ -291,11 +323,12 @@ def test_lane_that_is_gone_from_the_settings_leaves_each_camera_alone() -> None:
 
 def test_passed_parts_are_remembered_but_not_for_ever() -> None:
     belt = Belt("part_id")
+    kept = PASSED_KEPT + len(("how far the first camera has come", "the second", "the lane"))
     for n in range(PASSED_KEPT + 50):
         belt.part(n, top=OK, side=OK)
         belt.due(300 + 100 * n)
-    assert len(belt.ledger.facts()) == PASSED_KEPT + 2
-    assert len(belt.reborn(10**6).ledger.facts()) == PASSED_KEPT + 2
+    assert len(belt.ledger.facts()) == kept
+    assert len(belt.reborn(10**6).ledger.facts()) == kept
 
 
 # -- results -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,13 @@ DEFECT = Defect((0, 0, 2, 2), 4, 2.0, 0.5)
 SETTLEMENT = Settlement(
     TICKET, Outcome.OK, Reason.NONE, Action.REJECT, 300, 2000.5, 120.0, 180.0, "refine", 0.25, 0.5, (DEFECT, DEFECT)
 )
-TOGETHER = {"part_outcome": Outcome.NG, "part_reason": Reason.DEFECT, "cameras": ("cam1", "cam2")}
+TOGETHER = {
+    "part_outcome": Outcome.NG,
+    "part_reason": Reason.DEFECT,
+    "cameras": ("cam1", "cam2"),
+    "part": "cam0:s:4",
+    "number": 3,
+}
 
 
 def together() -> Settlement:
@@ -51,6 +57,8 @@ def test_signal_has_all_that_a_controller_asks() -> None:
         score=0.25,
         defects=2,
         cameras=(),
+        part="cam1:s:7",
+        number=7,
     )
 
 
@@ -62,6 +70,7 @@ def test_signal_of_several_cameras_tells_the_part_and_not_the_ticket() -> None:
         Reason.DEFECT,
         ("cam1", "cam2"),
     )
+    assert (said.seq, said.part, said.number) == (7, "cam0:s:4", 3)
 
 
 def test_result_is_told_with_its_own_time() -> None:

@@ -104,7 +104,8 @@ def check(conveyor: Conveyor, undisturbed: bool = False) -> None:
         if not (misplaced and conveyor.match == "arrival"):  # who knows no place cannot know what belongs together
             told.append(thing.place)
         heard.add(thing.place)
-        late_ticket = settlement.part_reason is Reason.LATE and (bool(conveyor.kills) or conveyor.is_late(thing))
+        came_late = bool(conveyor.kills) or conveyor.is_late(thing, settlement.cameras)
+        late_ticket = settlement.part_reason is Reason.LATE and came_late
         event(f"{settlement.part_outcome} {settlement.part_reason}")
         off = conveyor.course.at(now_ns) - thing.place - CAMERAS["top"]
         assert abs(off) <= allowed or misplaced or late_ticket, (off, settlement)
