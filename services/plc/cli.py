@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -22,14 +23,17 @@ from shared.errors import InputError
 from shared.life import Stop
 from shared.synth.motion import read_motion
 
-MODBUS_PORT = 502
+MODBUS_PORT, OPCUA_PORT = 502, 4840
 app = typer.Typer()
 console = Console()
 
 
 @app.command("plc-sim")
 def plc_sim(  # noqa: PLR0913  one argument for each option of the command
-    modbus: Annotated[str, typer.Option(help="HOST[:PORT] of a link with `modbus_server`")],
+    modbus: Annotated[str, typer.Option(help="HOST[:PORT] of a link with `modbus_server`")] = "",
+    opcua: Annotated[str, typer.Option(help="HOST[:PORT] of a link with `opcua`, in place of --modbus")] = "",
+    user: Annotated[str, typer.Option(help="--opcua: one of the link's `users`")] = "",
+    password: Annotated[str, typer.Option(help="--opcua: that user's", envvar="SIGHTLINE_PLC_PASSWORD")] = "",
     seconds: Annotated[float, typer.Option(min=1, help="trigger parts for so long, then let the belt run empty")] = 60,
     parts_per_s: Annotated[float, typer.Option(min=0.01, help="at nominal speed")] = 2.5,
     parts: Annotated[Path | None, typer.Option(help="JSON lines with part_id and place_s (s of nominal speed)")] = None,
@@ -49,6 +53,7 @@ def plc_sim(  # noqa: PLR0913  one argument for each option of the command
 
     Exit status 1 when there was one.
     """
+    make_io = maker(modbus, opcua, user, password)
     belt = Belt(
         motion=read_motion(motion),
         start_ns=time.monotonic_ns() if start_ns is None else start_ns,
@@ -56,7 +61,7 @@ def plc_sim(  # noqa: PLR0913  one argument for each option of the command
         travel_counts=travel_counts,
     )
     coming = iter(read_parts(parts)) if parts else even_parts(parts_per_s, seed)
-    runner = Runner(modbus_maker(modbus), Program(belt, coming, reach_counts, ack=not latest), scan_ms / 1000)
+    runner = Runner(make_io, Program(belt, coming, reach_counts, ack=not latest), scan_ms / 1000)
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # the report says it, once
     stop = Stop()
     report = asyncio.run(runner.run(seconds, lambda: stop.requested))
@@ -67,12 +72,30 @@ def plc_sim(  # noqa: PLR0913  one argument for each option of the command
         raise typer.Exit(1)
 
 
-def modbus_maker(address: str) -> Callable[[], Io]:
-    """ "host" or "host:port" -> connections to it; InputError."""
-    host, _, port = address.partition(":")
-    if not host or (port and not port.isdigit()):
-        raise InputError(f"--modbus {address!r}: write HOST or HOST:PORT")
-    return lambda: ModbusIo(host, int(port or MODBUS_PORT))
+def maker(modbus: str, opcua: str, user: str, password: str) -> Callable[[], Io]:
+    """Connections to the one address that is given; InputError."""
+    if bool(modbus) == bool(opcua):
+        raise InputError("give either --modbus HOST[:PORT] or --opcua HOST[:PORT]")
+    if modbus:
+        host, port = address("--modbus", modbus, MODBUS_PORT)
+        return lambda: ModbusIo(host, port)
+    if not user or not password:
+        raise InputError("--opcua: the server asks for --user and --password (or SIGHTLINE_PLC_PASSWORD)")
+    from services.plc.opcua import OpcUaIo  # asyncua takes a second to load
+
+    host, port = address("--opcua", opcua, OPCUA_PORT)
+    return lambda: OpcUaIo(host, port, user, password)
+
+
+def address(option: str, words: str, default_port: int) -> tuple[str, int]:
+    """ "host", "host:port" or "[ipv6]:port"; InputError."""
+    parts = urlsplit(f"//{words}")
+    try:
+        if parts.hostname and not parts.path:
+            return parts.hostname, parts.port or default_port
+    except ValueError:
+        pass
+    raise InputError(f"{option} {words!r}: write HOST or HOST:PORT")
 
 
 def report_table(report: Report) -> Table:

@@ -81,6 +81,8 @@ class World:
             900.0,
             seq=self.seq,
             pulse_ms=PULSE_MS,
+            part=ticket,
+            number=self.seq,
         )
 
     def _speak(self) -> None:

@@ -76,7 +76,7 @@ class Thing:
     place: float
     views: dict[str, View]
     seq: dict[str, int] = field(default_factory=dict)
-    arrived_ns: dict[str, int] = field(default_factory=dict)  # of its tickets, by camera
+    heard_ns: dict[str, int] = field(default_factory=dict)  # by camera: when its ticket or verdict came
 
     def opens_ns(self, course: Course) -> int | None:
         """When it is at the ejector."""
@@ -124,15 +124,17 @@ class Conveyor:
                 ticket = Ticket(camera, "s", seq, f"id{thing.place}", "nut", start_ns, 0.0, 0.0, travel)
                 arrived_ns = max(arrived_ns, start_ns + round(view.ticket_ms * MS))
                 if not view.ticket_lost:
-                    thing.arrived_ns[camera] = arrived_ns
+                    thing.heard_ns[camera] = arrived_ns
                     self.add(arrived_ns, ticket)
                 if view.outcome is not None:
-                    self.add(start_ns + round(view.verdict_ms * MS), Verdict(ticket, view.outcome, "x"))
+                    verdict_ns = start_ns + round(view.verdict_ms * MS)
+                    thing.heard_ns[camera] = min(thing.heard_ns.get(camera, verdict_ns), verdict_ns)
+                    self.add(verdict_ns, Verdict(ticket, view.outcome, "x"))
 
     def is_late(self, thing: Thing, cameras: Iterable[str]) -> bool:
         """Did the ledger hear of it from these cameras only when it was at the ejector?"""
-        heard_ns = [thing.arrived_ns[camera] for camera in cameras if camera in thing.arrived_ns]
-        return min(heard_ns, default=0) > (thing.opens_ns(self.course) or 0)
+        heard_ns = min(thing.heard_ns[camera] for camera in cameras)
+        return heard_ns > (thing.opens_ns(self.course) or 0)
 
     def run(self) -> None:
         """Until nothing more happens."""
