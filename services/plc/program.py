@@ -107,19 +107,29 @@ class Program:
     def _trigger(self, inputs: Values, now_ns: int) -> None:
         if self._triggering is not None:
             self._finish_trigger(self._triggering, inputs, now_ns)
+            return  # a request that fell just now must be seen to have fallen before the next one rises
+        while self._next is not None and not self.stopped and self._past_camera(self._next, now_ns) > self._reach:
+            self._take_up(self._next, now_ns)  # a trigger now would be that of another place
+            self.mistakes.triggers_missed += 1
         due = self._next
-        if due is None or self.stopped or self._belt.travel_s(now_ns) < due.place_s:
+        if due is None or self.stopped or self._past_camera(due, now_ns) < 0:
             return
         if self._outputs["Trigger"] or inputs["TriggerAck"]:
             return  # the handshake of the part before is not over
-        log = PartLog(due.part_id, triggered_ns=now_ns)
+        self._missed_before = int(inputs["TriggersMissed"])
+        self._triggering = self._take_up(due, now_ns)
+        self._outputs |= {"Trigger": True, "TriggerPartId": due.part_id}
+
+    def _past_camera(self, part: BeltPart, now_ns: int) -> float:
+        return self._belt.past_ejector(part, now_ns) + self._belt.travel_counts
+
+    def _take_up(self, part: BeltPart, now_ns: int) -> PartLog:
+        log = PartLog(part.part_id, triggered_ns=now_ns)
         self.log.append(log)
         self._by_id[log.part_id] = log
-        self._under_way.append((due, log))
+        self._under_way.append((part, log))
         self._next = next(self._coming, None)
-        self._missed_before = int(inputs["TriggersMissed"])
-        self._triggering = log
-        self._outputs |= {"Trigger": True, "TriggerPartId": due.part_id}
+        return log
 
     def _finish_trigger(self, log: PartLog, inputs: Values, now_ns: int) -> None:
         """Acknowledged, refused or given up: the request falls."""
@@ -135,8 +145,8 @@ class Program:
     def _take_result(self, inputs: Values, now_ns: int) -> None:
         number = int(inputs["ResultNumber"])
         if inputs["ResultValid"] and number != self._result_number:
-            if self._result_number and number != self._result_number + 1 and self._ack:
-                self.mistakes.results_lost += number - self._result_number - 1
+            if self._result_number and self._ack:  # a lower number: the link was started anew and counts from 1
+                self.mistakes.results_lost += max(0, number - self._result_number - 1)
             self._result_number = number
             self._note_result(inputs, now_ns)
         if self._ack:

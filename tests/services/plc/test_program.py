@@ -162,11 +162,27 @@ def test_silence_is_seen_as_missing_windows_a_heartbeat_gap_and_missed_triggers(
     assert mistakes.triggers_missed > 5
 
 
+def test_link_that_does_not_answer_for_a_while_costs_only_the_parts_of_that_time() -> None:
+    """The requests that it leaves unanswered last longer than from part to part."""
+    world = World(STEADY)
+    world.run(5)
+    world.wire = lambda values: {**values, "TriggerAck": False, "TriggersMissed": 0}
+    missed = world.run(10).triggers_missed
+    world.wire = lambda values: values
+    world.run(12)
+    assert missed > 5
+    assert world.run(30).triggers_missed <= missed + 2
+    assert [log.part_id for log in world.plc.log] == [f"P{n:06d}" for n in range(1, len(world.plc.log) + 1)]
+    assert (world.plc.mistakes.bad_part_passed, world.plc.mistakes.wrong_part_rejected) == (0, 0)
+
+
 def test_results_that_the_link_lost_are_counted() -> None:
     world = World(STEADY)
     assert world.run(5).results_lost == 0
     world.wire = lambda values: {**values, "ResultNumber": int(values["ResultNumber"]) + 2}
     assert world.run(10).results_lost == 2
+    world.wire = lambda values: {**values, "ResultNumber": int(values["ResultNumber"]) - 5}
+    assert world.run(15).results_lost == 2  # as after a restart of the link
 
 
 def test_parts_that_passed_before_the_line_was_ready_are_left_alone() -> None:
