@@ -202,6 +202,17 @@ def test_part_that_came_to_the_ejector_while_nobody_could_tell_is_not_ok(line: L
     assert line.due() == [(1, UNKNOWN, Reason.POSITION, 640)]
 
 
+def test_part_of_a_belt_that_started_in_a_gap_between_readings_is_not_ok(line: Line) -> None:
+    """Each half of the gap is short enough to be reckoned over, but nobody reckoned with a start."""
+    line.run(100)
+    line.ticket(1)
+    line.run(440)
+    line.run(30, counts_per_ms=0)  # 120 counts before the ejector
+    line.now_ms, line.count = line.now_ms + 90, line.count + 240
+    line.read()
+    assert line.due() == [(1, UNKNOWN, Reason.POSITION, 660)]
+
+
 def test_readings_that_were_held_up_find_the_parts_late_and_not_lost(line: Line) -> None:
     line.run(100)
     line.ticket(1)

@@ -136,7 +136,7 @@ def check_books(conveyor: Conveyor, things: dict[str, Thing]) -> None:
     assert all(len(one) == 1 for one in actions.values())
 
 
-@settings(max_examples=12)
+@settings(max_examples=60)
 @given(conveyor=conveyors())
 def test_right_part_is_hit_once_on_a_belt_that_runs_as_it_likes(conveyor: Conveyor) -> None:
     conveyor.run()
@@ -172,21 +172,21 @@ def known_at(conveyor: Conveyor, thing: Thing, camera: str) -> int | None:
     return start_ns + round(view.verdict_ms * MS)
 
 
-@settings(max_examples=12)
+@settings(max_examples=60)
 @given(conveyor=conveyors(encoder_fails=True))
 def test_encoder_that_fails_costs_parts_but_never_the_wrong_one(conveyor: Conveyor) -> None:
     conveyor.run()
     check(conveyor)
 
 
-@settings(max_examples=15)
+@settings(max_examples=60)
 @given(conveyor=conveyors(kills=True))
 def test_ledger_killed_at_any_instruction_hits_the_right_part_or_none(conveyor: Conveyor) -> None:
     conveyor.run()
     check(conveyor)
 
 
-@settings(max_examples=12)
+@settings(max_examples=60)
 @given(conveyor=conveyors(kills=True, encoder_fails=True))
 def test_ledger_killed_while_the_encoder_fails_never_lets_a_bad_part_pass(conveyor: Conveyor) -> None:
     conveyor.run()
