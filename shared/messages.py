@@ -274,7 +274,7 @@ class TriggerReply(Struct, frozen=True, tag="trigger_reply"):
 
 
 class JobChange(Struct, frozen=True, tag="job_change"):
-    """REQ: inspect with this recipe from the next part on."""
+    """REQ: inspect with this recipe from the next part on: the camera's own, or one with a `job`."""
 
     recipe: str
     by: str  # who asks, for the audit

@@ -139,7 +139,12 @@ class RecipeSettings(Section):
     name_floor: float = Field(0.5, ge=0, le=1, description='a name less likely than this becomes "other"')
     mm_per_px: float | None = Field(None, gt=0, description="size of a pixel at the part, of the picture as inspected")
     fail_safe: Literal["reject", "pass", "stop"] = Field("reject", description="what an UNKNOWN part gets")
-    job: int | None = Field(None, ge=1, le=65535, description="its number, by which the line's controller asks for it")
+    job: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="its number, by which a controller changes to it; without one only its own cameras use it",
+    )
 
 
 class WireSettings(Section):
@@ -381,8 +386,6 @@ class LineSettings(BaseSettings):
     def recipes_of(self, camera: str) -> tuple[str, ...]:
         """Those that the camera can inspect with: its own, then those that a controller may change it to."""
         own = self.cameras[camera].recipe
-        if not any(camera in (link.cameras or self.cameras) for link in self.links.values()):
-            return (own,)
         return (own, *(name for name, recipe in self.recipes.items() if recipe.job is not None and name != own))
 
     @property

@@ -170,8 +170,7 @@ def find_target(settings: LineSettings, recipe: str, cameras: Sequence[str]) -> 
     able = [name for name in settings.cameras if recipe in settings.recipes_of(name)]
     if not able:
         raise InputError(
-            f"--recipe {recipe}: no camera uses it; set cameras.<name>.recipe, or recipes.{recipe}.job and a link, "
-            "in line.yaml"
+            f"--recipe {recipe}: no camera uses it; set cameras.<name>.recipe or recipes.{recipe}.job in line.yaml"
         )
     for name in cameras:
         if name not in able:

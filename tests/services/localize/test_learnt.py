@@ -112,10 +112,9 @@ def test_learnt_refuses_at_start_what_was_made_for_something_else(tmp_path: Path
 
 
 def test_learnt_of_a_recipe_that_a_controller_can_change_to_is_used_and_checked(tmp_path: Path) -> None:
-    """Without a link nobody can change to it, and what lies in its folder is nobody's business."""
-    recipes = {"nut": {"object": "nut", "job": 1}, "bolt": {"object": "bolt", "job": 2}, "spare": {"object": "bolt"}}
-    changeable = {"recipes": recipes, "links": {"plc": {"modbus_server": {}}}}
-    known = Line(tmp_path, **changeable)
+    """Without a job number nobody can change to it, and what lies in its folder is nobody's business."""
+    recipes = {"nut": {"object": "nut"}, "bolt": {"object": "bolt", "job": 2}, "spare": {"object": "bolt"}}
+    known = Line(tmp_path, recipes=recipes)
     for name, word in (("bolt", "b for bolt"), ("spare", "damaged")):
         folder = recipe_folder(known.settings.state, name)
         folder.path.mkdir()
@@ -130,7 +129,7 @@ def test_learnt_of_a_recipe_that_a_controller_can_change_to_is_used_and_checked(
     assert (learnt.of("cam1", "bolt"), "damaged" in learnt.trouble) == (bolt, True)
     with pytest.raises(BundleError, match="damaged"):
         known.start()
-    assert LearntFiles(line(state_dir=str(tmp_path), recipes=recipes), "fixed 1", load).of("cam1", "bolt") == NOTHING
+    assert learnt.of("cam1", "spare") == NOTHING
 
 
 def test_learnt_leaves_calibrations_alone_where_the_recipe_has_a_threshold(tmp_path: Path) -> None:
