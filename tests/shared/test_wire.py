@@ -507,6 +507,8 @@ def test_signals_are_read_by_plain_json_on_both_addresses(private_surroundings) 
         4.5,
         latency_ms=6.5,
         margin_ms=None,
+        part="cam1:s:1",
+        number=7,
     )
     with buses(settings, "reject") as (reject,), zmq.Context() as context:
         publisher = reject.publisher("signals", extra)
@@ -546,6 +548,8 @@ def test_signals_are_read_by_plain_json_on_both_addresses(private_surroundings) 
                 "score": None,
                 "defects": 0,
                 "cameras": [],
+                "part": "cam1:s:1",
+                "number": 7,
             }
 
 
