@@ -56,6 +56,7 @@ class Ticket(Struct, frozen=True, tag="ticket"):
     captured_at: float
     travel_ms: float  # from the picture to the ejector: the deadline of the decision
     travel_counts: int | None = None  # the same in counts of the encoder; then ``travel_ms`` means nothing
+    count: int | None = None  # the encoder's when the part was triggered; None: it is that of ``capture_ns``
 
     @property
     def id(self) -> str:
@@ -260,9 +261,13 @@ class Pulse(Struct, frozen=True, tag="pulse"):
 
 
 class Trigger(Struct, frozen=True, tag="trigger"):
-    """REQ: take a picture of this part now. ``part_id`` has at most 200 signs: it comes from outside."""
+    """REQ: take a picture of this part now. ``part_id`` has at most 200 signs: it comes from outside.
+
+    ``count``: the encoder's when the part was in view. Then the part is followed from there, however long this takes.
+    """
 
     part_id: Annotated[str, Meta(max_length=200)]
+    count: int | None = None  # 0 .. 2**32 - 1
 
 
 class TriggerReply(Struct, frozen=True, tag="trigger_reply"):

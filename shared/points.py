@@ -102,7 +102,12 @@ COMMANDS: tuple[Point, ...] = (
     Point("SilenceHorn", Kind.BIT, 5, "rise: the horn is silent until the next new alarm"),
     Point("AcknowledgeAlarms", Kind.BIT, 6, "rise: all alarms are acknowledged"),
     Point("NewJobId", Kind.WORD, 1, "number of a recipe"),
-    Point("EncoderCount", Kind.LONG, 2, "the belt's position in counts; wraps"),
+    Point(
+        "EncoderCount",
+        Kind.LONG,
+        2,
+        "the belt's position in counts; wraps; in one request with Trigger it is that of the part",
+    ),
     Point("TriggerPartId", Kind.TEXT, 4, "the part's id for the next Trigger; empty = count it"),
 )
 

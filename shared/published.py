@@ -20,9 +20,10 @@ class Command(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Trigger(Command, frozen=True):
-    """A part is in view."""
+    """A part is in view. ``count``: the encoder's at that moment."""
 
     part_id: str = ""
+    count: int | None = None
 
 
 class Job(Command, frozen=True):
@@ -52,7 +53,7 @@ class Row(Struct, frozen=True):
 
 
 MQTT_COMMANDS = {
-    "trigger": Row(Trigger, "TriggerPartId", '{"part_id": "A-17"}'),
+    "trigger": Row(Trigger, "TriggerPartId", '{"part_id": "A-17", "count": 120734}'),
     "job": Row(Job, "NewJobId", '{"job": 3}'),
     "encoder": Row(Encoder, "EncoderCount", '{"count": 120734}'),
     "reset": Row(Command, "Reset", "{}"),

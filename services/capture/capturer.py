@@ -19,6 +19,7 @@ from shared.region import Region
 from shared.settings import CameraSettings
 
 MAX_PART_ID = 200  # signs; it is stored with every event
+COUNTER = 1 << 32  # an encoder wraps there
 STAGE = "capture"
 
 
@@ -100,14 +101,19 @@ class Capturer:
         picture = LivePicture(self._name, "view", view.capture_ns, view.captured_at)
         self._outlets.live.show(picture, view.image, view.capture_ns)
 
-    def trigger(self, part_id: str, now_ns: int, now_at: float, connected: bool) -> TriggerReply:
-        """A part is in view now: in the books at once, inspected in the next picture."""
+    def trigger(
+        self, part_id: str, now_ns: int, now_at: float, connected: bool, count: int | None = None
+    ) -> TriggerReply:
+        """A part is in view now, or was when the encoder showed ``count``: in the books at once, inspected in the next
+        picture."""
         if len(part_id) > MAX_PART_ID:
             return TriggerReply(error=f"a part_id of {len(part_id)} signs: at most {MAX_PART_ID}")
+        if count is not None and not 0 <= count < COUNTER:
+            return TriggerReply(error=f"a count of {count}: an encoder shows 0 to {COUNTER - 1}")
         if self._needs_part_id and not part_id:
             self._tally.count("triggers_refused")
             return TriggerReply(error="a trigger without a part_id: this camera's lane needs it")
-        ticket = self._open_ticket(part_id, now_ns, now_at)
+        ticket = self._open_ticket(part_id, now_ns, now_at, count)
         if not connected:
             self._send_unknown(ticket, Reason.NO_PICTURE)
         elif self._awaiting is not None:
@@ -127,7 +133,7 @@ class Capturer:
             ticket, self._awaiting = self._awaiting, None
             self._send_unknown(ticket, reason)
 
-    def _open_ticket(self, part_id: str, capture_ns: int, captured_at: float) -> Ticket:
+    def _open_ticket(self, part_id: str, capture_ns: int, captured_at: float, count: int | None = None) -> Ticket:
         seq, travel_counts = self._numbers.next(), self._camera.travel_counts
         ticket = Ticket(
             camera=self._name,
@@ -139,6 +145,7 @@ class Capturer:
             captured_at=captured_at,
             travel_ms=self._camera.travel_ms if travel_counts is None else 0.0,
             travel_counts=travel_counts,
+            count=None if travel_counts is None else count,
         )
         self._tally.count("tickets")
         if not self._outlets.tickets.send(ticket):

@@ -38,4 +38,4 @@ class Requests:
     def _trigger(self, request: Trigger, connected: bool) -> TriggerReply:
         if self._kind != "message":
             return TriggerReply(error=f"this camera takes no triggers: its trigger.kind is {self._kind!r}")
-        return self._capturer.trigger(request.part_id, time.monotonic_ns(), time.time(), connected)
+        return self._capturer.trigger(request.part_id, time.monotonic_ns(), time.time(), connected, request.count)

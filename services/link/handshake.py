@@ -56,9 +56,10 @@ LEVELS = ("LineStopped", "JobChange")  # commands that mean the same however lon
 
 
 class TakePicture(Struct, frozen=True):
-    """A part is in view. `Handshake.picture_taken` brings the answer."""
+    """A part is in view; ``count``: the encoder's at that moment. `Handshake.picture_taken` brings the answer."""
 
     part_id: str
+    count: int | None = None
 
 
 class ChangeJob(Struct, frozen=True):
@@ -132,6 +133,7 @@ class Handshake:
         self._results = Results(rules.acknowledged, rules.queue, rules.keep_ns, done)
         self._window: tuple[PartNews, int] | None = None  # and when it closes
         self._taking: TakePicture | None = None  # ordered, not answered yet
+        self._count_now: int | None = None  # the encoder's, written in the same request as what is carried out now
         self._open: list[tuple[tuple[str, ...], int]] = []  # tickets of triggered parts without a result; until when
         self._last_part_id = ""
         self._recipes: dict[str, str] = {}  # camera's process -> the recipe it inspects with
@@ -223,8 +225,9 @@ class Handshake:
         self._owner = peer
         before = dict(self._commands)
         self._commands |= values
-        if "EncoderCount" in values:
-            self._orders.append(EncoderCount(int(values["EncoderCount"]), now_ns))
+        self._count_now = int(values["EncoderCount"]) if "EncoderCount" in values else None
+        if self._count_now is not None:
+            self._orders.append(EncoderCount(self._count_now, now_ns))
         for name in values:
             if COMMANDS_BY_NAME[name].kind is Kind.BIT:
                 self._take_bit(name, bool(before[name]), image, now_ns)
@@ -263,7 +266,7 @@ class Handshake:
     def order(self, asked: Asked, now_ns: int) -> Order | Refusal:
         """An order that came as a message, not as points; -> what is carried out for it, or why nothing is."""
         if isinstance(asked, TakePicture):
-            return self._take_picture(asked.part_id, now_ns)
+            return self._take_picture(asked, now_ns)
         if isinstance(asked, SelectJob):
             return self._change_job(asked.number, asked.by)
         if isinstance(asked, ResetAlarms):
@@ -316,17 +319,18 @@ class Handshake:
     def _trigger_edge(self, risen: bool, now_ns: int) -> None:
         self._trigger_ack = self._trigger_waits = False
         if risen:
-            order = self._take_picture(str(self._commands["TriggerPartId"]), now_ns)
+            asked = TakePicture(str(self._commands["TriggerPartId"]), self._count_now)
+            order = self._take_picture(asked, now_ns)
             self._trigger_waits = isinstance(order, TakePicture)
 
-    def _take_picture(self, part_id: str, now_ns: int) -> TakePicture | Refusal:
+    def _take_picture(self, asked: TakePicture, now_ns: int) -> TakePicture | Refusal:
         if not self._is_ready(now_ns) or self._taking is not None:
             self._miss(Fault.NONE)
             return Refusal(Fault.TRIGGER_REFUSED, "not ready: see the point Ready")
-        if part_id and part_id == self._last_part_id:
+        if asked.part_id and asked.part_id == self._last_part_id:
             return self._miss(Fault.TRIGGER_REPLAYED)
         self._missed = False
-        self._taking = TakePicture(part_id)
+        self._taking = asked
         self._orders.append(self._taking)
         return self._taking
 

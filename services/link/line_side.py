@@ -160,7 +160,7 @@ class Hands:
 
     async def _take_picture(self, order: TakePicture) -> tuple[str, ...]:
         """Tickets of all cameras that wait for a trigger; none when one of them has no ticket: the part is in doubt."""
-        replies = await self._ask_cameras(self._triggered, Trigger(order.part_id), ANSWER_MS)
+        replies = await self._ask_cameras(self._triggered, Trigger(order.part_id, order.count), ANSWER_MS)
         tickets = tuple(reply.ticket_id for reply in replies if isinstance(reply, TriggerReply) and reply.ticket_id)
         return tickets if len(tickets) == len(self._triggered) else ()
 

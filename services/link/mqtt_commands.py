@@ -40,15 +40,16 @@ def read_command(name: str, payload: bytes, now_at: float) -> Wish | Refusal:
 def _within_bounds(row: Row, command: Command) -> Refusal | None:
     for field in row.kind.__struct_fields__:
         value = getattr(command, field)
-        if field != "sent_at" and not fits(COMMANDS_BY_NAME[row.point], value):
-            kind = COMMANDS_BY_NAME[row.point].kind.value
-            return Refusal(Fault.OUT_OF_RANGE, f"{field}: {str(value)[:40]!r} is no {kind} of {row.point}")
+        point = COMMANDS_BY_NAME["EncoderCount" if field == "count" else row.point]
+        if field != "sent_at" and value is not None and not fits(point, value):
+            kind = point.kind.value
+            return Refusal(Fault.OUT_OF_RANGE, f"{field}: {str(value)[:40]!r} is no {kind} of {point.name}")
     return None
 
 
 def _wish(name: str, command: Command) -> Wish:
     if isinstance(command, Trigger):
-        return TakePicture(command.part_id)
+        return TakePicture(command.part_id, command.count)
     if isinstance(command, Job):
         return SelectJob(command.job, BY)
     if isinstance(command, Encoder):

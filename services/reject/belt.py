@@ -17,6 +17,7 @@ SPACING_NS = 1_000_000  # of the readings that are kept, but for the newest: a f
 SPEED_NS = 15_000_000  # the speed is measured over at least so long
 JITTER_NS = 20_000_000  # by so much two readings may be further apart than their times say
 GRACE_NS = 2_000_000_000  # a link needs so long to find a ledger that was started anew
+COUNTED_WITHIN_NS = 1_000_000_000  # no trigger takes longer to become a ticket
 MAX_AHEAD_NS = 3_600_000_000_000  # nobody waits longer for a part
 Point = tuple[int, int]  # (ns, position)
 
@@ -114,6 +115,11 @@ class Belt:
             return points[after][1]
         (t0, p0), (t1, p1) = points[after - 1], points[after]
         return p0 + round((p1 - p0) * (at_ns - t0) / (t1 - t0))
+
+    def counted(self, count: int, near: int) -> int | None:
+        """The position at which the counter showed that, within a second's way of ``near``; None: there is none."""
+        position = near + (count - near + WRAP // 2) % WRAP - WRAP // 2
+        return position if abs(position - near) <= self._counts_per_ns * COUNTED_WITHIN_NS else None
 
     def crossed_ns(self, position: int) -> int:
         """When the belt came to a position that it has reached."""

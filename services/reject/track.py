@@ -121,6 +121,8 @@ class Track:
     def _place(self, entry: OpenTicket, news: News) -> None:
         assert self._belt is not None
         position, newest, travel = self._belt.position_at(entry.start_ns), self._belt.newest, entry.ticket.travel_counts
+        if position is not None and entry.ticket.count is not None:
+            position = self._belt.counted(entry.ticket.count, position)
         if position is None or newest is None or travel is None:
             news.lost.append(entry)
             return

@@ -111,6 +111,16 @@ def test_capturer_says_overrun_at_once_when_there_is_no_room_for_the_frame() -> 
     assert (station.tally["tickets"], station.tally["overrun"], station.tally["frames"]) == (3, 2, 3)
 
 
+@pytest.mark.parametrize(("travel", "count"), [({"travel_counts": 900}, 77), ({"travel_ms": 900}, None)])
+def test_capturer_hands_on_the_count_of_a_trigger_where_parts_are_followed_by_counts(
+    travel: dict[str, int], count: int | None
+) -> None:
+    station = Station("message", **travel)
+    station.capturer.trigger("A7", 1 * S, 1.0, connected=True, count=77)
+    (ticket,) = station.log
+    assert isinstance(ticket, Ticket) and ticket.count == count
+
+
 def test_capturer_answers_a_trigger_at_once_and_inspects_the_next_picture() -> None:
     station = Station("message")
     station.look(1 * S)
@@ -161,6 +171,13 @@ def test_capturer_refuses_a_part_id_nobody_can_store() -> None:
     station = Station("message")
     reply = station.capturer.trigger("x" * 201, 1 * S, 1.0, connected=True)
     assert "at most 200" in reply.error and reply.ticket_id == "" and station.log == []
+
+
+@pytest.mark.parametrize("count", [-1, 1 << 32])
+def test_capturer_refuses_a_count_no_encoder_shows(count: int) -> None:
+    station = Station("message", travel_counts=900)
+    reply = station.capturer.trigger("A1", 1 * S, 1.0, connected=True, count=count)
+    assert "0 to 4294967295" in reply.error and station.log == []
 
 
 def test_capturer_keeps_to_its_region_and_size() -> None:

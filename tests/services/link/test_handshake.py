@@ -100,6 +100,16 @@ class Bench:
 # --- trigger ---
 
 
+def test_a_trigger_carries_the_count_that_was_written_with_it_and_no_older_one() -> None:
+    bench = Bench()
+    bench.write(TriggerPartId="A1", Trigger=True, EncoderCount=0)
+    assert TakePicture("A1", 0) in bench.orders()
+    bench.take("cam1:s1:1")
+    bench.write(Trigger=False, EncoderCount=70_000)
+    bench.write(TriggerPartId="A2", Trigger=True)
+    assert TakePicture("A2") in bench.orders()
+
+
 def test_a_trigger_is_acknowledged_when_its_picture_is_in_the_books_and_busy_until_its_result() -> None:
     bench = Bench()
     bench.write(TriggerPartId="A1", Trigger=True)

@@ -247,8 +247,8 @@ async def test_a_trigger_reaches_every_camera_that_waits_for_one(private_surroun
     settings = line(private_surroundings)
     answers = {name: TriggerReply(f"{name}:s:1") for name in ("cam1", "cam2", "cam3")}
     with played(settings, **answers) as cameras, hands(settings) as one:
-        assert await one.carry_out(TakePicture("A1")) == ("cam1:s:1", "cam2:s:1")
-        assert [camera.asked for camera in cameras.values()] == [[Trigger("A1")], [Trigger("A1")], []]
+        assert await one.carry_out(TakePicture("A1", 7)) == ("cam1:s:1", "cam2:s:1")
+        assert [camera.asked for camera in cameras.values()] == [[Trigger("A1", 7)], [Trigger("A1", 7)], []]
 
 
 @pytest.mark.parametrize("bad", [TriggerReply(error="no"), JobReply("nut"), None], ids=["refuses", "foreign", "silent"])

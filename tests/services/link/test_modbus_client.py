@@ -169,7 +169,7 @@ async def test_terminals_are_commands() -> None:
             values = played.desk.values
             assert (values["NewJobId"], values["EncoderCount"], values["TriggerPartId"]) == (3, 70_000, "B7")
             one.inputs[3] = True
-            await until(lambda: TakePicture("B7") in played.orders, 5, "the trigger")
+            await until(lambda: TakePicture("B7", 70_000) in played.orders, 5, "the trigger")
             counts = [order for order in played.orders if isinstance(order, EncoderCount)]
             await until(lambda: played.orders.count(counts[0]) < len(played.orders), 5, "counts")
             begin = len(played.orders)

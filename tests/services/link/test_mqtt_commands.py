@@ -48,7 +48,7 @@ async def test_each_command_becomes_its_order_and_is_answered(tmp_path: Path) ->
         async with link(broker.port, played, commands=True), listener(broker.port, f"{BASE}/#") as heard:
             await online(heard)
             for name, payload in {
-                "trigger": b'{"part_id": "A-1"}',
+                "trigger": b'{"part_id": "A-1", "count": 9}',
                 "job": b'{"job": 3}',
                 "encoder": b'{"count": 4294967295}',
                 "line_stopped": b'{"stopped": true}',
@@ -59,7 +59,7 @@ async def test_each_command_becomes_its_order_and_is_answered(tmp_path: Path) ->
                 answer = await heard.ask(f"{BASE}/command/{name}", payload, f"{BASE}/command/{name}/reply")
                 assert answer == {"error": "", "code": 0}, name
     trigger, job, encoder, stopped, *buttons = played.orders
-    assert trigger == TakePicture("A-1") and job == ChangeJob("nut", "mqtt") and stopped == BeltState(True, "mqtt")
+    assert trigger == TakePicture("A-1", 9) and job == ChangeJob("nut", "mqtt") and stopped == BeltState(True, "mqtt")
     assert isinstance(encoder, EncoderCount) and encoder.count == 4294967295
     assert buttons == [ResetAlarms("mqtt"), AcknowledgeAlarms("mqtt"), SilenceHorn("mqtt")]
     assert played.desk.values["TriggersTaken"] == 1 and played.desk.values["WritesRefused"] == 0

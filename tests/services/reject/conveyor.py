@@ -67,6 +67,7 @@ class View:
     ticket_lost: bool = False
     ticket_ms: float = 5.0  # from the picture until the ledger has it
     verdict_ms: float = 100.0
+    trigger_ms: int | None = None  # its trigger, with the encoder's count, was so long on its way to the camera
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Thing:
     place: float
     views: dict[str, View]
     seq: dict[str, int] = field(default_factory=dict)
+    start_ns: dict[str, int] = field(default_factory=dict)  # when its pictures were taken
     heard_ns: dict[str, int] = field(default_factory=dict)  # by camera: when its ticket or verdict came
 
     def opens_ns(self, course: Course) -> int | None:
@@ -116,12 +118,15 @@ class Conveyor:
     def send_tickets(self) -> None:
         """Each camera numbers what it sees; its tickets arrive in order."""
         for camera, travel in CAMERAS.items():
-            offset, arrived_ns = CAMERAS["top"] - travel, 0
+            offset, arrived_ns, start_ns = CAMERAS["top"] - travel, 0, 0
             for seq, thing in enumerate(self.things, start=1):
-                start_ns = self.course.first_ns(thing.place + offset)
-                assert start_ns is not None
+                view_ns = self.course.first_ns(thing.place + offset)
+                assert view_ns is not None
                 view, thing.seq[camera] = thing.views[camera], seq
-                ticket = Ticket(camera, "s", seq, f"id{thing.place}", "nut", start_ns, 0.0, 0.0, travel)
+                start_ns = max(start_ns, view_ns + (view.trigger_ms or 0) * MS)
+                count = None if view.trigger_ms is None else (int(thing.place + offset) + self.first_count) % WRAP
+                thing.start_ns[camera] = start_ns
+                ticket = Ticket(camera, "s", seq, f"id{thing.place}", "nut", start_ns, 0.0, 0.0, travel, count)
                 arrived_ns = max(arrived_ns, start_ns + round(view.ticket_ms * MS))
                 if not view.ticket_lost:
                     thing.heard_ns[camera] = arrived_ns

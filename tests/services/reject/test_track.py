@@ -57,9 +57,16 @@ class Line:
         settled = [one.fact.settlement for one in exits]
         return [(one.ticket.seq, one.outcome, one.reason, self.now_ms) for one in settled]
 
-    def ticket(self, seq: int, outcome: Outcome | None = OK, camera: str = "a", travel: Any = TRAVEL) -> Ticket:
+    def ticket(
+        self,
+        seq: int,
+        outcome: Outcome | None = OK,
+        camera: str = "a",
+        travel: Any = TRAVEL,
+        count: int | None = None,
+    ) -> Ticket:
         """Its picture is taken now."""
-        ticket = Ticket(camera, "s", seq, f"id{seq}", "nut", self.now_ns, 0.0, 0.0, travel)
+        ticket = Ticket(camera, "s", seq, f"id{seq}", "nut", self.now_ns, 0.0, 0.0, travel, count)
         self.facts += self.ledger.open(ticket, self.now_ns)
         if outcome is not None:
             self.decide(ticket, outcome)
@@ -88,6 +95,31 @@ def test_part_is_due_where_the_belt_has_carried_it_not_when(line: Line) -> None:
     assert line.run(60_000, counts_per_ms=0) == []
     assert line.run(40) == []
     assert line.run(1000, counts_per_ms=1) == [(1, OK, Reason.NONE, line.now_ms - 1000 + 120)]
+
+
+@pytest.mark.parametrize("first", [5000, WRAP - 150])
+@pytest.mark.parametrize("compact", [True, False])
+def test_part_is_followed_from_the_count_of_its_trigger_however_late_its_picture_is(first: int, compact: bool) -> None:
+    line = Line()
+    line.count = first
+    line.ledger = line.live()
+    line.read()
+    line.run(100)
+    count = line.count % WRAP
+    line.run(160)
+    line.ticket(1, count=count)
+    line.run(100)
+    line.restart(compact=compact)
+    line.read()
+    assert line.run(230) == []
+    assert line.run(30) == [(1, OK, Reason.NONE, 600)]
+
+
+@pytest.mark.parametrize("count", [5200 + 10_001, 5200 - 10_001])
+def test_count_that_the_belt_has_not_shown_lately_is_no_place(line: Line, count: int) -> None:
+    line.run(100)
+    line.ticket(1, count=count % WRAP)
+    assert line.run(20) == [(1, UNKNOWN, Reason.POSITION, 110)]
 
 
 def test_signal_leaves_between_readings_when_the_position_is_reached(line: Line) -> None:
