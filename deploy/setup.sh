@@ -3,7 +3,8 @@
 #
 #   deploy/setup.sh         what a line, the demo and the static checks need
 #   deploy/setup.sh demo    the same, and says what the live RTSP demo needs
-#   deploy/setup.sh test    the same, and the tests' peers (an RTSP server, a browser), which only root installs
+#   deploy/setup.sh test    the same, and the tests' peers (an RTSP server, a browser, an MQTT broker), which only root
+#                           installs
 #
 # Quick when nothing changed. PYTHON names another interpreter (3.11 or 3.12). Behind a package mirror set
 # UV_DEFAULT_INDEX and PIP_INDEX_URL to its address.
@@ -127,12 +128,18 @@ assert all(Gst.ElementFactory.find(name) for name in ("appsrc", "videoconvert", 
 PYTHON
 }
 
+has_broker() { command -v mosquitto >/dev/null || [[ -x /usr/sbin/mosquitto ]]; }
+
 need_test_peers() {
     local missing=()
     has_rtsp_server || missing+=("${RTSP_SERVER[@]}")
     command -v chromium >/dev/null || missing+=(chromium)
+    has_broker || missing+=(mosquitto)
     ((${#missing[@]})) || return 0
-    if ((EUID == 0)) && may_install && install_packages "${missing[@]}"; then return; fi
+    if ((EUID == 0)) && may_install && install_packages "${missing[@]}"; then
+        [[ " ${missing[*]} " != *" mosquitto "* ]] || systemctl disable -q --now mosquitto 2>/dev/null || true # tests start their own
+        return
+    fi
     say "tests that need these will be skipped; to run them, as root: $(command_for "${missing[@]}")"
     [[ -z "${CI:-}" || $EUID -ne 0 ]] || stop "CI as root must run every test"
 }

@@ -8,14 +8,17 @@ import typer
 from rich.console import Console
 
 from services.lab import cli as lab
-from services.line import books, demo
+from services.line import alarms, books, demo
 from services.line import cli as line
+from services.plc import cli as plc
 from shared.errors import SightlineError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 app.add_typer(line.app)
 app.add_typer(demo.app)
 app.add_typer(books.app)
+app.add_typer(plc.app)
+app.add_typer(alarms.app)
 app.add_typer(lab.app)
 
 

@@ -43,3 +43,7 @@ class StoreAwayError(SightlineError):
 
 class StoreRefusedError(SightlineError):
     """Redis works but refuses this one record: its keys hold something else, or the record is malformed."""
+
+
+class OrderRefusedError(SightlineError):
+    """The running line will not do what it was asked, or does not answer."""

@@ -32,6 +32,8 @@ class Reason(StrEnum):
     RESTART = "restart"  # its deadline passed while the ledger was down
     NO_PICTURE = "no_picture"  # triggered, but the camera gave no picture
     BAD_PICTURE = "bad_picture"  # a picture that no model can inspect (empty, wrong recipe)
+    POSITION = "position"  # the encoder was silent or jumped: nobody knows where the part is
+    CAMERA_MISSING = "camera_missing"  # of a part: a camera of its lane had no ticket for it
 
 
 class Action(StrEnum):
@@ -53,6 +55,8 @@ class Ticket(Struct, frozen=True, tag="ticket"):
     capture_ns: int
     captured_at: float
     travel_ms: float  # from the picture to the ejector: the deadline of the decision
+    travel_counts: int | None = None  # the same in counts of the encoder; then ``travel_ms`` means nothing
+    count: int | None = None  # the encoder's when the part was triggered; None: it is that of ``capture_ns``
 
     @property
     def id(self) -> str:
@@ -61,8 +65,12 @@ class Ticket(Struct, frozen=True, tag="ticket"):
 
     @property
     def deadline_ns(self) -> int:
-        """When the part passes the ejector, on the clock of the machine that took the picture."""
+        """When the part passes the ejector, on the clock of the machine that took the picture; not in counts."""
         return self.capture_ns + round(self.travel_ms * 1e6)
+
+    def has_passed(self, now_ns: int) -> bool:
+        """Is the part certainly behind the ejector? In counts only the ledger knows, so the answer is no."""
+        return self.travel_counts is None and now_ns > self.deadline_ns
 
 
 class Defect(Struct, frozen=True, tag="defect"):
@@ -110,7 +118,10 @@ class Verdict(Struct, frozen=True, tag="verdict"):
 
 
 class Settlement(Struct, frozen=True, tag="settlement"):
-    """What the ledger decided, once and for all, and what the line was told. Arrays: those of the verdict."""
+    """What the ledger decided, once and for all, and what the line was told. Arrays: those of the verdict.
+
+    Where several cameras decide one part, ``outcome`` and ``reason`` are those of the ticket, ``action`` the part's.
+    """
 
     ticket: Ticket
     outcome: Outcome
@@ -127,6 +138,16 @@ class Settlement(Struct, frozen=True, tag="settlement"):
     bundle: str = ""
     localize_ms: float | None = None
     refine_ms: float | None = None
+    part_outcome: Outcome | None = None  # None: the camera decides alone
+    part_reason: Reason = Reason.NONE
+    cameras: tuple[str, ...] = ()  # those that had a ticket for the part
+    part: str = ""  # the ticket by which its part is named
+    number: int = 0  # of the part among its lane's, in the order of their first tickets
+
+    @property
+    def is_event(self) -> bool:
+        """Is there something to look at? An OK ticket has it only when a camera that has no ticket spoilt the part."""
+        return self.outcome is not Outcome.OK or self.part_reason is Reason.CAMERA_MISSING
 
 
 class Receipt(Struct, frozen=True, tag="receipt"):
@@ -135,8 +156,11 @@ class Receipt(Struct, frozen=True, tag="receipt"):
     ticket_ids: tuple[str, ...]
 
 
-class Signal(Struct, frozen=True, tag="signal"):
-    """The reject signal, as JSON for anything that listens. Names follow Settlement."""
+class PartNews(Struct, frozen=True):
+    """What the line is told of one part, as JSON for anything that listens. Names follow Settlement.
+
+    Of several cameras, ``camera``, ``ticket_id`` and ``seq`` name the ticket of the worst of them.
+    """
 
     line: str
     camera: str
@@ -152,6 +176,28 @@ class Signal(Struct, frozen=True, tag="signal"):
     latency_ms: float | None
     margin_ms: float | None
     stage: str = ""
+    seq: int = 0
+    recipe: str = ""
+    captured_at: float = 0.0
+    pulse_ms: float = 0.0  # the reject window: so long after ``deadline_ns`` the action holds
+    score: float | None = None
+    defects: int = 0
+    cameras: tuple[str, ...] = ()  # those that decided together; empty: ``camera`` alone
+    part: str = ""  # the part's own id, the same in all its news: the id of its first camera's ticket
+    number: int = 0  # of the part: its place in the count of the lane, or of the camera that decides alone
+
+
+class Signal(PartNews, frozen=True, tag="signal"):
+    """The reject signal: the part is at the ejector now. Exactly one for each part."""
+
+
+class Result(PartNews, frozen=True, tag="result"):
+    """The same, as soon as every camera has decided and before the part is at the ejector: to know, not to act on.
+
+    A part has at most one, unless a worse verdict follows; a part nobody decides in time has none before its Signal.
+    ``deadline_ns`` and ``margin_ms`` are expectations; of a part in counts on a standing belt they are 0 and None.
+    Nothing of it is kept: a restart of the ledger may lose a Result or repeat it.
+    """
 
 
 class Heartbeat(Struct, frozen=True, tag="heartbeat"):
@@ -163,6 +209,23 @@ class Heartbeat(Struct, frozen=True, tag="heartbeat"):
     sent_at: float
     ready: bool
     missing: tuple[str, ...] = ()
+
+
+class EncoderCount(Struct, frozen=True, tag="encoder"):
+    """The belt's raw counter, read at ``read_ns``: 0..2**32-1, growing with the belt, and it WRAPS.
+
+    The ledger takes the shortest way round from the count before; the belt may jog back a little.
+    """
+
+    count: int
+    read_ns: int
+
+
+class BeltState(Struct, frozen=True, tag="belt_state"):
+    """What the line's controller says of the belt: it stands on purpose, or it runs."""
+
+    stopped: bool
+    by: str
 
 
 class LivePicture(Struct, frozen=True, tag="live"):
@@ -198,9 +261,13 @@ class Pulse(Struct, frozen=True, tag="pulse"):
 
 
 class Trigger(Struct, frozen=True, tag="trigger"):
-    """REQ: take a picture of this part now. ``part_id`` has at most 200 signs: it comes from outside."""
+    """REQ: take a picture of this part now. ``part_id`` has at most 200 signs: it comes from outside.
+
+    ``count``: the encoder's when the part was in view. Then the part is followed from there, however long this takes.
+    """
 
     part_id: Annotated[str, Meta(max_length=200)]
+    count: int | None = None  # 0 .. 2**32 - 1
 
 
 class TriggerReply(Struct, frozen=True, tag="trigger_reply"):
@@ -211,6 +278,98 @@ class TriggerReply(Struct, frozen=True, tag="trigger_reply"):
     overrun: bool = False  # in the books, but there was no room to inspect it: it will be UNKNOWN
 
 
+class JobChange(Struct, frozen=True, tag="job_change"):
+    """REQ: inspect with this recipe from the next part on: the camera's own, or one with a `job`."""
+
+    recipe: str
+    by: str  # who asks, for the audit
+
+
+class JobReply(Struct, frozen=True, tag="job_reply"):
+    """REP: the recipe that holds now; with ``error`` when the change was refused."""
+
+    recipe: str = ""
+    error: str = ""
+
+
+class Audit(Struct, frozen=True, tag="audit"):
+    """One thing that a person or a controller did, for the audit stream."""
+
+    at: float  # wall time
+    by: str
+    action: str  # "job_change", "acknowledge", "shelve", …
+    subject: str = ""
+    before: str = ""
+    after: str = ""
+    reason: str = ""
+
+
+class Priority(StrEnum):
+    """How soon a person must act on an alarm."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class AlarmState(StrEnum):
+    """ISA-18.2 / IEC 62682."""
+
+    NORMAL = "normal"
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned_unacknowledged"
+    LATCHED = "latched"  # returned and acknowledged, waits for its reset
+    SHELVED = "shelved"
+    SUPPRESSED = "suppressed_by_design"
+    OUT_OF_SERVICE = "out_of_service"
+
+
+class Alarm(Struct, frozen=True, tag="alarm"):
+    """One alarm that is not normal."""
+
+    id: str  # "<kind>:<subject>", unique on the line
+    kind: str  # a row of the alarm table
+    subject: str  # camera, process, link, …
+    words: str  # what is wrong now
+    priority: Priority
+    state: AlarmState
+    active: bool  # the condition holds now
+    since_at: float  # wall time of the state
+    raised_at: float  # wall time of the condition
+    count: int = 1  # activations since it was last normal
+    first_out: bool = False  # the first of its flood: look here first
+    shelved_until_at: float | None = None
+    by: str = ""  # who acknowledged, shelved or took it out of service
+    reason: str = ""
+
+
+class Alarms(Struct, frozen=True, tag="alarms"):
+    """All alarms that are not normal: twice a second and at every change. Two seconds without: nobody watches."""
+
+    at: float
+    alarms: tuple[Alarm, ...]
+    flood: bool = False
+    horn: bool = False
+    left_out: int = 0  # the least important of more than a thousand
+
+
+class AlarmOrder(Struct, frozen=True, tag="alarm_order"):
+    """REQ: what a person or a controller does about an alarm."""
+
+    action: str  # acknowledge, shelve, unshelve, reset, out_of_service, in_service, silence
+    by: str
+    alarm: str = ""  # its id; empty: all (acknowledge, reset, silence)
+    reason: str = ""
+    minutes: float = 0.0  # shelve: for how long
+
+
+class AlarmReply(Struct, frozen=True, tag="alarm_reply"):
+    """REP: empty, or why not."""
+
+    error: str = ""
+
+
 Message: TypeAlias = (
     Ticket
     | Frame
@@ -219,9 +378,18 @@ Message: TypeAlias = (
     | Settlement
     | Receipt
     | Signal
+    | Result
     | Heartbeat
+    | EncoderCount
+    | BeltState
     | LivePicture
     | Pulse
     | Trigger
     | TriggerReply
+    | JobChange
+    | JobReply
+    | Audit
+    | Alarms
+    | AlarmOrder
+    | AlarmReply
 )

@@ -22,7 +22,9 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as VariableError
 
+from shared.alarm_settings import AlarmSettings
 from shared.errors import SettingsError
+from shared.links import LinkSettings
 from shared.method import Method
 from shared.section import Section
 from shared.streams import EVERY_SERVICE, STREAMS
@@ -35,6 +37,7 @@ Precision = Literal["float32", "bf16", "fp16"]
 RefinerName = Literal["mmr", "cascade", "none"]
 Phrase = Annotated[str, Field(min_length=1, max_length=100)]
 ANY_NAME = ("any name",)
+MAX_TRAVEL_COUNTS = 1 << 30  # a quarter of the way round the counter: before and after cannot be mixed up
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 
 
@@ -61,7 +64,15 @@ class CameraSettings(Section):
     trigger: TriggerSettings = TriggerSettings()
     roi_px: tuple[int, int, int, int] | None = Field(None, description="x, y, width, height; none: the whole picture")
     longest_side_px: int = Field(1024, ge=32, le=16384, description="larger pictures are scaled down to this")
-    travel_ms: float = Field(1500, gt=0, description="from the picture to the ejector: the time there is to decide")
+    travel_ms: float = Field(
+        1500, gt=0, description="from the picture until the reject window opens: the time there is to decide"
+    )
+    travel_counts: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_TRAVEL_COUNTS,
+        description="the same in counts of the `encoder`, in place of `travel_ms`: a stopped belt stops the time",
+    )
     open_timeout_ms: int = Field(3000, gt=0, description="to open the camera; then it is tried again")
     read_timeout_ms: int = Field(3000, gt=0, description="for one picture; then the camera is opened again")
     live_hz: float = Field(5, gt=0, le=30, description="pictures a second for screens")
@@ -85,6 +96,12 @@ class CameraSettings(Section):
         username, _, password = login.partition(":")
         secrets = {"username": unquote(username), "password": unquote(password)}
         return {**secrets, **values, "source": f"{scheme}://{host}{rest[len(place) :]}"}
+
+    @model_validator(mode="after")
+    def _one_way_to_count_the_travel(self) -> CameraSettings:
+        if self.travel_counts is not None and "travel_ms" in self.model_fields_set:
+            raise ValueError("travel_counts: give it or travel_ms, not both")
+        return self
 
     @field_validator("roi_px")
     @classmethod
@@ -122,6 +139,12 @@ class RecipeSettings(Section):
     name_floor: float = Field(0.5, ge=0, le=1, description='a name less likely than this becomes "other"')
     mm_per_px: float | None = Field(None, gt=0, description="size of a pixel at the part, of the picture as inspected")
     fail_safe: Literal["reject", "pass", "stop"] = Field("reject", description="what an UNKNOWN part gets")
+    job: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="its number, by which a controller changes to it; without one only its own cameras use it",
+    )
 
 
 class WireSettings(Section):
@@ -145,6 +168,61 @@ class RejectSettings(Section):
     """The ledger and its signal."""
 
     publish: str | None = Field(None, description="one more address for the signal, such as tcp://*:8699")
+    pulse_ms: float = Field(100, gt=0, le=10_000, description="length of the reject window, which the signal opens")
+    pulse_counts: int | None = Field(
+        None,
+        ge=1,
+        description="the same in counts of the `encoder`, in place of `pulse_ms`; a second at most, on a slow belt",
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> RejectSettings:
+        if self.pulse_counts is not None and "pulse_ms" in self.model_fields_set:
+            raise ValueError("pulse_counts: give it or pulse_ms, not both")
+        return self
+
+
+class EncoderSettings(Section):
+    """The counter on the belt. Silent or jumping: every part in counts on the belt is UNKNOWN."""
+
+    max_counts_per_s: float = Field(gt=0, description="faster than the belt ever goes: a quicker step is a jump")
+    silent_ms: float = Field(
+        500, ge=10, le=60_000, description="without a reading for so long nobody knows where the parts are"
+    )
+    ahead_ms: float = Field(
+        100, gt=0, description="after a reading the belt is taken to go on at its speed, for at most so long"
+    )
+    back_counts: int = Field(1000, ge=0, description="the belt may jog back by so much; more is a jump")
+
+    @model_validator(mode="after")
+    def _silence_comes_last(self) -> EncoderSettings:
+        if self.ahead_ms > self.silent_ms:
+            raise ValueError(f"ahead_ms: {self.ahead_ms:g} is more than silent_ms, {self.silent_ms:g}")
+        return self
+
+
+class LaneSettings(Section):
+    """Cameras that decide one part together: it is OK only when each of them says so."""
+
+    cameras: tuple[Name, ...] = Field(min_length=2, description="names of `cameras`; each in one lane at most")
+    match: Literal["part_id", "arrival"] = Field(
+        description="what makes their tickets one part: the id that came with the trigger (new for each of 200 parts), "
+        "or when they reach the ejector"
+    )
+    tolerance_ms: float | None = Field(
+        None, gt=0, description="`arrival`: so far apart at most; less than half the gap between parts"
+    )
+    tolerance_counts: int | None = Field(None, gt=0, description="the same for cameras with `travel_counts`")
+
+    @model_validator(mode="after")
+    def _tolerance_fits(self) -> LaneSettings:
+        given = [name for name in ("tolerance_ms", "tolerance_counts") if getattr(self, name) is not None]
+        if len(given) != (self.match == "arrival"):
+            wanted = "tolerance_ms or tolerance_counts" if self.match == "arrival" else "no tolerance"
+            raise ValueError(f"match: {self.match} takes {wanted}, {' and '.join(given) or 'none'} is given")
+        if len(set(self.cameras)) != len(self.cameras):
+            raise ValueError("cameras: the same camera twice")
+        return self
 
 
 class EvidenceSettings(Section):
@@ -202,6 +280,10 @@ class LineSettings(BaseSettings):
     wire: WireSettings = WireSettings()
     workers: WorkerSettings = WorkerSettings()
     reject: RejectSettings = RejectSettings()
+    encoder: EncoderSettings | None = None
+    lanes: dict[Name, LaneSettings] = Field({}, description="name -> cameras that decide one part together")
+    links: dict[Name, LinkSettings] = Field({}, description="name -> one way to the line's controllers (docs/line.md)")
+    alarms: AlarmSettings = AlarmSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     console: ConsoleSettings = ConsoleSettings()
     stall: StallSettings = StallSettings()
@@ -229,12 +311,82 @@ class LineSettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _counts_have_their_encoder(self) -> LineSettings:
+        counting = [
+            f"cameras.{name}.travel_counts" for name, one in self.cameras.items() if one.travel_counts is not None
+        ]
+        counting += ["reject.pulse_counts"] if self.reject.pulse_counts is not None else []
+        if counting and self.encoder is None:
+            raise ValueError(f"{counting[0]}: needs `encoder:` with at least max_counts_per_s")
+        return self
+
+    @model_validator(mode="after")
+    def _every_lane_has_its_cameras(self) -> LineSettings:
+        lane_of: dict[str, str] = {}
+        for name, lane in self.lanes.items():
+            for camera in lane.cameras:
+                if camera not in self.cameras:
+                    raise ValueError(
+                        f"lanes.{name}.cameras: there is no camera {camera!r}{nearest(camera, self.cameras)}"
+                    )
+                if (other := lane_of.setdefault(camera, name)) != name:
+                    raise ValueError(f"lanes.{name}.cameras: {camera!r} is in {other!r} already")
+            self._check_lane(name, lane)
+        return self
+
+    def _check_lane(self, name: str, lane: LaneSettings) -> None:
+        counting = {self.cameras[camera].travel_counts is not None for camera in lane.cameras}
+        if len(counting) == 2:
+            raise ValueError(f"lanes.{name}.cameras: all of them need travel_counts, or none")
+        if lane.match == "arrival" and (lane.tolerance_counts is not None) not in counting:
+            raise ValueError(f"lanes.{name}: tolerance_counts goes with travel_counts, tolerance_ms with travel_ms")
+        for camera in lane.cameras:
+            if lane.match == "part_id" and self.cameras[camera].trigger.kind != "message":
+                raise ValueError(f"cameras.{camera}.trigger.kind: must be message, for lanes.{name} matches part ids")
+
+    @model_validator(mode="after")
+    def _every_link_has_its_cameras(self) -> LineSettings:
+        for name, link in self.links.items():
+            for camera in link.cameras:
+                if camera not in self.cameras:
+                    raise ValueError(
+                        f"links.{name}.cameras: there is no camera {camera!r}{nearest(camera, self.cameras)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _every_topic_has_one_link(self) -> LineSettings:
+        brokers = {name: link.mqtt for name, link in self.links.items() if link.mqtt is not None}
+        for name, one in brokers.items():
+            for other, two in brokers.items():
+                if name < other and (one.host, one.port, one.prefix) == (two.host, two.port, two.prefix):
+                    raise ValueError(f"links.{other}.mqtt.prefix: {name} publishes there already; give it another one")
+        return self
+
+    @model_validator(mode="after")
+    def _every_job_has_one_recipe(self) -> LineSettings:
+        jobs = [(recipe.job, name) for name, recipe in self.recipes.items() if recipe.job is not None]
+        for job, name in jobs:
+            if (first := next(other for number, other in jobs if number == job)) != name:
+                raise ValueError(f"recipes.{name}.job: {job} is the number of {first!r} already")
+        return self
+
+    @model_validator(mode="after")
     def _every_host_has_its_process(self) -> LineSettings:
         processes = [owner for service in EVERY_SERVICE for owner in self.owners(service)]
         for owner in self.wire.hosts:
             if owner not in processes:
                 raise ValueError(f"wire.hosts.{owner}: there is no such process{nearest(owner, processes)}")
         return self
+
+    def matches_part_ids(self, camera: str) -> bool:
+        """Is the camera in a lane that needs an id with each trigger?"""
+        return any(lane.match == "part_id" and camera in lane.cameras for lane in self.lanes.values())
+
+    def recipes_of(self, camera: str) -> tuple[str, ...]:
+        """Those that the camera can inspect with: its own, then those that a controller may change it to."""
+        own = self.cameras[camera].recipe
+        return (own, *(name for name, recipe in self.recipes.items() if recipe.job is not None and name != own))
 
     @property
     def same_clock(self) -> bool:
@@ -254,6 +406,10 @@ class LineSettings(BaseSettings):
         except OSError as error:
             raise SettingsError(f"state_dir: {folder} cannot be made: {error.strerror}") from error
         return folder.absolute()
+
+    def view_file(self, camera: str) -> Path:
+        """How the camera's view was when it was learnt; removed, it is learnt anew."""
+        return self.state / f"view-{camera}.npz"
 
     @property
     def run_dir(self) -> Path:
@@ -288,6 +444,8 @@ class LineSettings(BaseSettings):
         """The processes of one service: `capture` -> [`capture-cam1`, …], `localize` -> [`localize-1`, …]."""
         if service == "capture":
             return [f"capture-{camera}" for camera in self.cameras]
+        if service == "link":
+            return [f"link-{name}" for name in self.links]
         if service in ("localize", "refine"):
             return [f"{service}-{n}" for n in range(1, getattr(self.workers, service) + 1)]
         return [service]
@@ -429,12 +587,19 @@ def _fields_at(location: Iterable[int | str]) -> Iterable[str]:
     """The names known at one place of the tree: fields of a section, ANY_NAME in a mapping, none in a plain value."""
     annotation: Any = LineSettings
     for part in location:
-        annotation = _value_type(annotation) or annotation.model_fields[str(part)].annotation
+        annotation = _value_type(annotation) or _section_type(annotation).model_fields[str(part)].annotation
     if _value_type(annotation):
         return ANY_NAME
+    annotation = _section_type(annotation)
     return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else ()
 
 
 def _value_type(annotation: Any) -> Any:
     """dict[Name, CameraSettings] -> CameraSettings; None for anything that is not a mapping."""
     return get_args(annotation)[1] if get_origin(annotation) is dict else None
+
+
+def _section_type(annotation: Any) -> Any:
+    """OpcUaSettings | None -> OpcUaSettings; anything else as it is."""
+    sections = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return sections[0] if len(sections) == 1 else annotation

@@ -1,6 +1,7 @@
 """What Redis knows of a line: key names and questions in -> events, counters, acknowledgements and pulses out.
 
-``services.record`` is the only writer of events and counters; everything here also works for other processes that read.
+``services.record`` is the only writer of events, counters and audit, ``services.alarm`` of alarms; everything here also
+works for other processes that read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 import redis
@@ -18,15 +19,18 @@ from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from shared.alarm_log import AlarmEntry
 from shared.errors import SettingsError, StoreAwayError
-from shared.messages import Action, Defect, Outcome, Pulse, Reason
+from shared.messages import Action, Alarm, Audit, Defect, Outcome, Pulse, Reason
 
 TIMEOUT_S = 0.5  # a hanging Redis must cost no caller more than this for each question
 BLOCK_BITS = 65536  # sequence numbers per bitmap: 8 KiB each
+LOG_PAGE = 1000
 PAGE = 200  # events read at once while one camera's are looked for
 MAX_PAGES = 50
 STATUS_TTL_S = 5
 Entry = tuple[str, dict[str, str]]
+StructT = TypeVar("StructT", bound=Struct)
 log = structlog.get_logger()
 
 
@@ -37,6 +41,10 @@ class Keys:
         self.prefix = f"sightline:{line}:"
         self.events = self.prefix + "events"
         self.acks = self.prefix + "acks"
+        self.audit = self.prefix + "audit"
+        self.alarms = self.prefix + "alarms"  # hash: id -> one alarm that is not normal, with all that it remembers
+        self.alarm_board = self.prefix + "alarms:board"  # what all of them together remember
+        self.alarm_log = self.prefix + "alarms:log"
 
     def counts(self, camera: str, hour: int) -> str:
         """Hash of one camera's outcomes in one hour since 1970."""
@@ -51,13 +59,20 @@ class Keys:
         block, bit = divmod(seq, BLOCK_BITS)
         return f"{self.prefix}settled:{camera}:{series}:{block}", bit
 
+    def audited(self, key: str) -> str:
+        """Marks that this one is in the audit already."""
+        return f"{self.prefix}audited:{key}"
+
     def status(self, owner: str) -> str:
         """The last pulse of one process; gone when it is older than STATUS_TTL_S."""
         return f"{self.prefix}status:{owner}"
 
 
 class Event(Struct, frozen=True):
-    """One stored settlement that is not OK. ``id`` is the ticket's; ``stream_id`` is where to page on from."""
+    """One stored settlement that is not OK, or whose part is not because a camera is missing.
+
+    ``id`` is the ticket's; ``stream_id`` is where to page on from.
+    """
 
     id: str
     camera: str
@@ -86,6 +101,15 @@ class Event(Struct, frozen=True):
     evidence_error: str = ""  # why there is no evidence
     stream_id: str = ""
     acknowledged: str = ""  # "user at wall time"
+    part_outcome: Outcome | None = None  # of the whole part, where several cameras decide; None: this one alone
+    part_reason: Reason = Reason.NONE
+    cameras: tuple[str, ...] = ()
+
+
+class StoredAlarm(Struct, frozen=True):
+    """The part of a field of the alarms' hash that others read."""
+
+    alarm: Alarm
 
 
 class Counts(Struct, frozen=True):
@@ -100,6 +124,8 @@ class Counts(Struct, frozen=True):
     restart: int = 0
     no_picture: int = 0
     bad_picture: int = 0
+    position: int = 0
+    camera_missing: int = 0
 
     @property
     def parts(self) -> int:
@@ -210,6 +236,49 @@ class EventStore:
         pulses = [self._pulse_decoder.decode(text) for text in texts if text is not None]
         return {pulse.service: pulse for pulse in pulses}
 
+    def alarms(self) -> list[Alarm]:
+        """Every alarm that was not normal when the alarm process last wrote, by its id.
+
+        Raises:
+            StoreAwayError: Redis is away.
+        """
+        with away_as_error():
+            table = cast(dict[str, str], self._redis.hgetall(self._keys.alarms))
+        found = (_decode_or_warn(text, StoredAlarm, alarm_id) for alarm_id, text in sorted(table.items()))
+        return [stored.alarm for stored in found if stored]
+
+    def alarm_log(self, limit: int, since_at: float = 0.0) -> list[AlarmEntry]:
+        """The newest lines of the alarm log, newest first, at most ``limit``, none older than ``since_at``.
+
+        Raises:
+            StoreAwayError: Redis is away.
+        """
+        found = (parse_fields(entry, AlarmEntry) for entry in self._newest(self._keys.alarm_log, limit, since_at))
+        return [line for line in found if line]
+
+    def audit(self, limit: int) -> list[Audit]:
+        """What persons and controllers have done, newest first, at most ``limit``.
+
+        Raises:
+            StoreAwayError: Redis is away.
+        """
+        found = (parse_fields(entry, Audit) for entry in self._newest(self._keys.audit, limit, 0.0))
+        return [line for line in found if line]
+
+    def _newest(self, stream: str, limit: int, since_at: float) -> list[Entry]:
+        """In pages: a long answer must not take longer than Redis is given."""
+        found: list[Entry] = []
+        newest, oldest = "+", f"{max(0, round(since_at * 1000))}"
+        while len(found) < limit:
+            size = min(LOG_PAGE, limit - len(found))
+            with away_as_error():
+                entries = cast(list[Entry], self._redis.xrevrange(stream, max=newest, min=oldest, count=size))
+            found += entries
+            if len(entries) < size:
+                break
+            newest = f"({entries[-1][0]}"
+        return found
+
     def _with_acks(self, events: list[Event]) -> list[Event]:
         if not events:
             return []
@@ -225,11 +294,29 @@ def parse_event(entry: Entry) -> Event | None:
     stream_id, fields = entry
     values: dict[str, object] = {**fields, "stream_id": stream_id}
     try:
-        for name in ("defects", "masks"):
+        for name in ("defects", "masks", "cameras"):
             values[name] = msgspec.json.decode(fields.get(name, "[]"))
         return msgspec.convert(values, Event, strict=False)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         log.warning("not an event of this project", stream_id=stream_id, error=str(error))
+        return None
+
+
+def parse_fields(entry: Entry, kind: type[StructT]) -> StructT | None:
+    """One stream entry -> its struct; None, and a line in the log, for an entry that somebody else has put there."""
+    stream_id, fields = entry
+    try:
+        return msgspec.convert(fields, kind, strict=False)
+    except msgspec.ValidationError as error:
+        log.warning("not an entry of this project", stream_id=stream_id, error=str(error))
+        return None
+
+
+def _decode_or_warn(text: str, kind: type[StructT], key: str) -> StructT | None:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        log.warning("not written by this project", key=key, error=str(error))
         return None
 
 

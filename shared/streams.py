@@ -43,9 +43,10 @@ class Stream(Struct, frozen=True):
     required: tuple[str, ...] = ()
     json: bool = False
     rate_hz: float | None = None  # expected; None: as parts come
+    answers: tuple[type[Struct], ...] = ()  # of REQ -> REP; the first one tells a malformed request its ``error``
 
 
-EVERY_SERVICE = ("capture", "localize", "refine", "reject", "record", "console")
+EVERY_SERVICE = ("capture", "localize", "refine", "reject", "record", "alarm", "link", "console")
 
 STREAMS: dict[str, Stream] = {
     "tickets": Stream((m.Ticket,), Pattern.PUSH, ("reject",), ("capture",), queue=1000),
@@ -67,7 +68,12 @@ STREAMS: dict[str, Stream] = {
     "settlements": Stream((m.Settlement,), Pattern.PUSH, ("record",), ("reject",), queue=8, arrays=PICTURES),
     "receipts": Stream((m.Receipt,), Pattern.PUSH, ("reject",), ("record",), queue=1000),
     "signals": Stream(
-        (m.Signal, m.Heartbeat), Pattern.PUB, ("reject",), ("anything that listens",), queue=1000, json=True
+        (m.Signal, m.Result, m.Heartbeat),
+        Pattern.PUB,
+        ("reject",),
+        ("link", "alarm", "console", "anything that listens"),
+        queue=1000,
+        json=True,
     ),
     "live": Stream(
         (m.LivePicture,),
@@ -80,5 +86,18 @@ STREAMS: dict[str, Stream] = {
         rate_hz=5.0,
     ),
     "pulse": Stream((m.Pulse,), Pattern.PUB, EVERY_SERVICE, ("reject", "record", "console"), queue=100, rate_hz=2.0),
-    "triggers": Stream((m.Trigger,), Pattern.REQ, ("capture",), ("the line's controller",), queue=8),
+    "triggers": Stream(
+        (m.Trigger, m.JobChange),
+        Pattern.REQ,
+        ("capture",),
+        ("link", "the line's controller"),
+        queue=8,
+        answers=(m.TriggerReply, m.JobReply),
+    ),
+    "belt": Stream((m.EncoderCount, m.BeltState), Pattern.PUSH, ("reject",), ("link",), queue=1000),
+    "alarms": Stream((m.Alarms,), Pattern.PUB, ("alarm",), ("link", "console"), queue=10, rate_hz=2.0),
+    "alarm_orders": Stream(
+        (m.AlarmOrder,), Pattern.REQ, ("alarm",), ("link", "console"), queue=8, answers=(m.AlarmReply,)
+    ),
+    "audit": Stream((m.Audit,), Pattern.PUSH, ("record",), ("capture", "alarm", "link", "console"), queue=100),
 }

@@ -23,7 +23,6 @@ import zmq
 from numpy.typing import NDArray
 
 from shared.errors import MessageError, SettingsError
-from shared.messages import Trigger, TriggerReply
 from shared.streams import STREAMS, Stream
 
 MAX_ARRAY_BYTES = 1 << 28  # 256 MiB: a 9000 x 9000 colour picture; anything larger is not a picture
@@ -79,7 +78,7 @@ class Codec(Generic[MessageT]):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        kind: Any = reduce(or_, stream.carries)
+        kind = _any_of(stream.carries)
         self._encode = msgspec.json.encode if stream.json else msgspec.msgpack.encode
         self._decoder = msgspec.json.Decoder(kind) if stream.json else msgspec.msgpack.Decoder(kind)
         self._header_decoder = msgspec.msgpack.Decoder(HEADERS)
@@ -119,7 +118,7 @@ class Codec(Generic[MessageT]):
 
     @property
     def _name(self) -> str:
-        return " or ".join(kind.__name__ for kind in self._stream.carries)
+        return _names(self._stream.carries)
 
     def _announcement(self, arrays: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...]) -> bytes:
         headers = [ArrayHeader(name, dtype.name, shape) for name, dtype, shape in arrays]
@@ -190,6 +189,14 @@ class Pusher(Generic[MessageT]):
         except zmq.Again:
             return False
         return True
+
+
+def _any_of(kinds: Sequence[type[msgspec.Struct]]) -> Any:
+    return reduce(or_, kinds)
+
+
+def _names(kinds: Sequence[type[msgspec.Struct]]) -> str:
+    return " or ".join(kind.__name__ for kind in kinds)
 
 
 class Publisher(Generic[MessageT]):
@@ -304,16 +311,17 @@ def _peer(frame: zmq.Frame) -> str:
     return f"process {local[2]} of user {local[1]}" if local else address
 
 
-class TriggerServer:
-    """The REP end of a camera's trigger: each request is answered before the next is read."""
+class RequestServer(Generic[MessageT]):
+    """The REP end of a stream: each request is answered before the next is read."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], stream: Stream) -> None:
         self._socket = socket
-        self._decoder = msgspec.msgpack.Decoder(Trigger)
+        self._decoder: msgspec.msgpack.Decoder[MessageT] = msgspec.msgpack.Decoder(_any_of(stream.carries))
+        self._kinds, self._refusal = _names(stream.carries), stream.answers[0]
         self.refused = 0
 
-    def receive(self, timeout_ms: int = 0) -> Trigger | None:
-        """The next trigger, or None. A malformed one is answered with its error here. Answer what you receive."""
+    def receive(self, timeout_ms: int = 0) -> MessageT | None:
+        """The next request, or None. A malformed one is answered with its error here. Answer what you receive."""
         if not self._socket.poll(timeout_ms):
             return None
         raw = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -323,41 +331,42 @@ class TriggerServer:
             return self._decoder.decode(raw[0])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.refused += 1
-            self.answer(TriggerReply(error=f"not a Trigger: {error}"[:MAX_ERROR_CHARS]))
+            self.answer(self._refusal(error=f"not a {self._kinds}: {error}"[:MAX_ERROR_CHARS]))
             return None
 
-    def answer(self, reply: TriggerReply) -> None:
-        """The trigger acknowledge."""
+    def answer(self, reply: msgspec.Struct) -> None:
+        """One of the stream's ``answers``."""
         self._socket.send(msgspec.msgpack.encode(reply), zmq.NOBLOCK)
 
 
-class TriggerClient:
-    """The REQ end, for controllers written in Python and for tests."""
+class RequestClient:
+    """The REQ end of a stream: one question at a time, each with its deadline."""
 
-    def __init__(self, open_socket: Callable[[], zmq.Socket[bytes]]) -> None:
-        self._open_socket = open_socket
+    def __init__(self, open_socket: Callable[[], zmq.Socket[bytes]], stream: Stream, owner: str) -> None:
+        self._open_socket, self._owner = open_socket, owner
         self._socket = open_socket()
-        self._decoder = msgspec.msgpack.Decoder(TriggerReply)
+        self._kinds = _names(stream.answers)
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(_any_of(stream.answers))
 
-    def trigger(self, part_id: str, timeout_ms: int = 1000) -> TriggerReply:
-        """Ask for a picture of this part. After a timeout you may ask again.
+    def ask(self, request: msgspec.Struct, timeout_ms: int = 1000) -> Any:
+        """One of the stream's ``answers``. After a timeout you may ask again.
 
         Raises:
-            TimeoutError: the camera's process did not answer in time; treat the part as not inspected.
-            MessageError: something answered that is no camera's process.
+            TimeoutError: nobody answered in time; treat the request as not done.
+            MessageError: something answered that does not own the stream.
         """
-        self._socket.send(msgspec.msgpack.encode(Trigger(part_id)), zmq.NOBLOCK)
+        self._socket.send(msgspec.msgpack.encode(request), zmq.NOBLOCK)
         if not self._socket.poll(timeout_ms):
             self._begin_anew()
-            raise TimeoutError(f"no answer to the trigger of part {part_id!r} within {timeout_ms} ms")
+            raise TimeoutError(f"{self._owner} did not answer within {timeout_ms} ms")
         try:
             return self._decoder.decode(self._socket.recv())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._begin_anew()
-            raise MessageError(f"not a TriggerReply: {error}") from error
+            raise MessageError(f"not a {self._kinds}: {error}") from error
 
     def _begin_anew(self) -> None:
-        """A fresh socket: what the old one had not delivered must never become a picture of a part long gone."""
+        """A fresh socket: a request that the old one had not delivered must never be carried out later."""
         self._socket.close(linger=0)
         self._socket = self._open_socket()
 
@@ -415,22 +424,22 @@ class Bus:
             self._connect_to(socket, endpoint)
         return self._receiver(socket, stream, topics=True)
 
-    def trigger_server(self) -> TriggerServer:
-        """The REP socket of this camera."""
-        socket = self._socket(zmq.REP, "triggers")
-        self._bind(socket, "triggers")
+    def server(self, stream: str) -> RequestServer[Any]:
+        """Bind a stream of requests as its owner."""
+        socket = self._socket(zmq.REP, stream)
+        self._bind(socket, stream)
         self._poller.register(socket, zmq.POLLIN)
-        return TriggerServer(socket)
+        return RequestServer(socket, STREAMS[stream])
 
-    def trigger_client(self, owner: str) -> TriggerClient:
-        """A REQ socket to one camera's process."""
+    def client(self, stream: str, owner: str) -> RequestClient:
+        """Ask one owner of a stream of requests."""
 
         def open_socket() -> zmq.Socket[bytes]:
-            socket = self._socket(zmq.REQ, "triggers")
-            self._connect(socket, "triggers", owner)
+            socket = self._socket(zmq.REQ, stream)
+            self._connect(socket, stream, owner)
             return socket
 
-        return TriggerClient(open_socket)
+        return RequestClient(open_socket, STREAMS[stream], owner)
 
     def wait(self, timeout_ms: int) -> bool:
         """Sleep until any receiver of this bus has something, at most ``timeout_ms``."""

@@ -19,10 +19,11 @@ EXIT_TIMEOUT_S = 5
 
 
 class ServiceProcess:
-    """``python -m services.<owner>``; may be killed and started again."""
+    """``python -m services.<name>`` as one of its owners; may be killed and started again."""
 
     def __init__(self, owner: str, line_file: Path) -> None:
-        self._command = [sys.executable, "-m", f"services.{owner}", "--line", str(line_file), "--owner", owner]
+        module = f"services.{owner.partition('-')[0]}"
+        self._command = [sys.executable, "-m", module, "--line", str(line_file), "--owner", owner]
         self._log = line_file.with_name(f"{owner}.log")
         self._environment = dict(os.environ)  # the same sockets in every life, whatever the test around it changes
         self._process: subprocess.Popen[bytes] | None = None

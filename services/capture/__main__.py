@@ -13,12 +13,15 @@ import structlog
 from services.capture.camera import open_source, prepare_decoder, shown_source
 from services.capture.capturer import Capturer, Outlets
 from services.capture.counter import Counter, boot_id
+from services.capture.job import Job
 from services.capture.reader import Reader, Report
+from services.capture.requests import Requests
+from services.capture.view_file import KeptView
 from shared.life import Heart, run_until_stopped, service
 from shared.live import LivePublisher
 from shared.messages import State
 from shared.settings import CameraSettings, LineSettings
-from shared.wire import Bus, TriggerServer
+from shared.wire import Bus
 
 IDLE_WAIT_S = 0.1
 TRIGGER_WAIT_S = 0.005  # how long a trigger may wait for its answer
@@ -29,34 +32,39 @@ log = structlog.get_logger()
 
 
 class Process:
-    """One turn after another: answer triggers, look at shots, tell how it goes."""
+    """One turn after another: answer requests, look at shots, tell how it goes. ``wait_s``: for the next shot."""
 
     def __init__(
-        self, capturer: Capturer, reader: Reader, triggers: TriggerServer | None, heart: Heart, stall_s: float
+        self,
+        capturer: Capturer,
+        reader: Reader,
+        requests: Requests,
+        heart: Heart,
+        view: KeptView,
+        stall_s: float,
+        wait_s: float,
     ) -> None:
-        self._capturer, self._reader, self._triggers, self._heart = capturer, reader, triggers, heart
+        self._capturer, self._reader, self._requests, self._heart = capturer, reader, requests, heart
+        self._view = view
         self._stall_ns = round(stall_s * 1e9)
-        self._wait_s = TRIGGER_WAIT_S if triggers else IDLE_WAIT_S
+        self._wait_s = wait_s
         self._told = ("", False)  # what the log last said of the camera
 
     def turn(self) -> None:
         """At most a tenth of a second when nothing happens."""
         shots = self._reader.take(self._wait_s)
         report = self._reader.report()
-        self._answer_triggers(report.connected)
+        self._requests.answer(report.connected)
         for shot in shots:
             self._capturer.look(shot)
             self._heart.rate.count(time.monotonic_ns())
+        if shots:
+            self._view.look(shots[-1])
         now_ns = time.monotonic_ns()
         self._capturer.wait_no_longer(now_ns - _picture_wait_ns(report), report.connected)
         self._tell(report)
         self._heart.beat(now_ns)
         self._end_if_stuck(report, now_ns)
-
-    def _answer_triggers(self, connected: bool) -> None:
-        while self._triggers and (trigger := self._triggers.receive()):
-            reply = self._capturer.trigger(trigger.part_id, time.monotonic_ns(), time.time(), connected)
-            self._triggers.answer(reply)
 
     def _tell(self, report: Report) -> None:
         heart = self._heart
@@ -76,6 +84,8 @@ class Process:
             "size": f"{report.width_px} x {report.height_px}" if report.width_px else "",
             "fps": f"{report.fps:.4g}" if report.fps else "",
             "learning": self._capturer.learning,
+            "recipe": self._capturer.recipe,
+            **self._view.figures(),
         }
 
     def _end_if_stuck(self, report: Report, now_ns: int) -> None:
@@ -121,12 +131,14 @@ def main(settings: LineSettings, owner: str) -> None:
             bus.pusher("verdicts", settings.owners("reject")),
             LivePublisher(bus.publisher("live"), {name: camera.live_hz}),
         )
-        triggers = bus.trigger_server() if camera.trigger.kind == "message" else None
-        capturer = Capturer(name, camera, counter, outlets, heart)
+        capturer = Capturer(name, camera, counter, outlets, heart, settings.matches_part_ids(name))
+        job = Job(settings.state / f"job-{name}.json", camera.recipe, settings.recipes_of(name))
+        requests = Requests(bus.server("triggers"), capturer, job, camera.trigger.kind)
+        wait_s = TRIGGER_WAIT_S if camera.trigger.kind == "message" else IDLE_WAIT_S
         reader.start()
-        run_until_stopped(
-            Process(capturer, reader, triggers, heart, settings.stall.capture_s).turn, settings.stall.capture_s
-        )
+        stall_s = settings.stall.capture_s
+        process = Process(capturer, reader, requests, heart, KeptView(settings, name), stall_s, wait_s)
+        run_until_stopped(process.turn, stall_s)
     if not reader.stop(STOP_WAIT_S):
         os._exit(0)  # it still hangs in the camera; ending the interpreter under it would abort the process
 

@@ -19,6 +19,7 @@ from shared.region import Region
 from shared.settings import CameraSettings
 
 MAX_PART_ID = 200  # signs; it is stored with every event
+COUNTER = 1 << 32  # an encoder wraps there
 STAGE = "capture"
 
 
@@ -58,12 +59,22 @@ class Outlets:
 class Capturer:
     """One camera's step. ``fault`` says why its pictures cannot be inspected; empty: they can."""
 
-    def __init__(self, name: str, camera: CameraSettings, numbers: Numbers, outlets: Outlets, tally: Tally) -> None:
-        self._name, self._camera = name, camera
+    def __init__(
+        self,
+        name: str,
+        camera: CameraSettings,
+        numbers: Numbers,
+        outlets: Outlets,
+        tally: Tally,
+        needs_part_id: bool = False,
+    ) -> None:
+        """``needs_part_id``: by it the ledger finds the other cameras' tickets; a count of our own would mislead it."""
+        self._name, self._camera, self._needs_part_id = name, camera, needs_part_id
         self._numbers, self._outlets, self._tally = numbers, outlets, tally
         self._region = Region(camera.roi_px, camera.longest_side_px)
         self._trigger: Trigger = build_trigger(camera.trigger)
         self._awaiting: Ticket | None = None  # triggered, its picture is still to come
+        self.recipe = camera.recipe  # of the next ticket
         self.fault = ""
 
     @property
@@ -90,11 +101,19 @@ class Capturer:
         picture = LivePicture(self._name, "view", view.capture_ns, view.captured_at)
         self._outlets.live.show(picture, view.image, view.capture_ns)
 
-    def trigger(self, part_id: str, now_ns: int, now_at: float, connected: bool) -> TriggerReply:
-        """A part is in view now: in the books at once, inspected in the next picture."""
+    def trigger(
+        self, part_id: str, now_ns: int, now_at: float, connected: bool, count: int | None = None
+    ) -> TriggerReply:
+        """A part is in view now, or was when the encoder showed ``count``: in the books at once, inspected in the next
+        picture."""
         if len(part_id) > MAX_PART_ID:
             return TriggerReply(error=f"a part_id of {len(part_id)} signs: at most {MAX_PART_ID}")
-        ticket = self._open_ticket(part_id, now_ns, now_at)
+        if count is not None and not 0 <= count < COUNTER:
+            return TriggerReply(error=f"a count of {count}: an encoder shows 0 to {COUNTER - 1}")
+        if self._needs_part_id and not part_id:
+            self._tally.count("triggers_refused")
+            return TriggerReply(error="a trigger without a part_id: this camera's lane needs it")
+        ticket = self._open_ticket(part_id, now_ns, now_at, count)
         if not connected:
             self._send_unknown(ticket, Reason.NO_PICTURE)
         elif self._awaiting is not None:
@@ -114,17 +133,19 @@ class Capturer:
             ticket, self._awaiting = self._awaiting, None
             self._send_unknown(ticket, reason)
 
-    def _open_ticket(self, part_id: str, capture_ns: int, captured_at: float) -> Ticket:
-        seq = self._numbers.next()
+    def _open_ticket(self, part_id: str, capture_ns: int, captured_at: float, count: int | None = None) -> Ticket:
+        seq, travel_counts = self._numbers.next(), self._camera.travel_counts
         ticket = Ticket(
             camera=self._name,
             series=self._numbers.series,
             seq=seq,
             part_id=part_id or str(seq),  # a part without a name of its own is counted
-            recipe=self._camera.recipe,
+            recipe=self.recipe,
             capture_ns=capture_ns,
             captured_at=captured_at,
-            travel_ms=self._camera.travel_ms,
+            travel_ms=self._camera.travel_ms if travel_counts is None else 0.0,
+            travel_counts=travel_counts,
+            count=None if travel_counts is None else count,
         )
         self._tally.count("tickets")
         if not self._outlets.tickets.send(ticket):

@@ -15,12 +15,14 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from services.console.alarms import HeardAlarms
 from services.console.api import Api, build_app
 from services.console.aside import Aside
 from services.console.feed import Feed
 from services.console.history import History
 from services.console.live import LivePictures
 from services.console.metrics import LineCollector, SignalMetrics
+from services.console.orders import Orders
 from services.console.page import Page
 from services.console.processes import Processes
 from services.console.status import LineView
@@ -36,6 +38,7 @@ TURN_S = 0.02
 REFRESH_S = 1.0
 REDIS_AT_ONCE, REDIS_TIMEOUT_S = 4, 2.0
 EVIDENCE_AT_ONCE, EVIDENCE_TIMEOUT_S = 4, 10.0
+ORDERS_AT_ONCE, ORDERS_TIMEOUT_S = 2, 4.0
 GRACE_S = 1  # SIGTERM -> connections are cut
 
 
@@ -50,12 +53,14 @@ def main(settings: LineSettings, owner: str) -> None:
         processes = Processes({name: settings.owners(name) for name in EVERY_SERVICE}, now_ns)
         store = EventStore(settings.redis_address(), settings.line)
         history = History(store, settings.cameras, Aside(REDIS_AT_ONCE, REDIS_TIMEOUT_S))
-        view = LineView(settings, live, processes, history)
+        alarms = HeardAlarms(now_ns)
+        view = LineView(settings, live, processes, history, alarms)
         registry.register(LineCollector(lambda: view.status(time.monotonic_ns())))
         evidence = Aside(EVIDENCE_AT_ONCE, EVIDENCE_TIMEOUT_S)
-        app = build_app(Api(view, live, history, store, registry, tuple(settings.cameras), evidence))
-        Page(settings, view, history, store).serve_with(app)
-        feed = Feed(bus, settings, live, processes, SignalMetrics(registry), time.monotonic_ns())
+        orders = Orders(settings, Aside(ORDERS_AT_ONCE, ORDERS_TIMEOUT_S))
+        app = build_app(Api(view, live, history, store, registry, tuple(settings.cameras), evidence, orders))
+        Page(settings, view, history, store, orders).serve_with(app)
+        feed = Feed(bus, settings, live, processes, SignalMetrics(registry), alarms, time.monotonic_ns())
         ear = Ear(feed, Heart(bus, owner), history, stop, settings.stall.other_s)
         asyncio.run(serve(app, listener, [ear.listen(), read_redis(history)]))
 

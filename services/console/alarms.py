@@ -1,71 +1,117 @@
-"""Conditions that a person must look at: the state of the line in, alarms in words out. No socket, no clock."""
+"""What the alarm process said last, with the words of the table; and that it is silent. No socket, no clock."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from enum import StrEnum
-
 from msgspec import Struct
 
-from services.console.processes import Light, Process, duration_words
+from services.console.processes import duration_words
+from shared.alarm_table import KINDS
+from shared.messages import Alarm, Alarms, AlarmState, Priority
 
-QUIET_MS = 2000.0  # a camera that says it is well but shows nothing; slower ones get three of their periods
-
-
-class AlarmKind(StrEnum):
-    """What is wrong, for programs."""
-
-    PROCESS_DEAD = "process_dead"
-    CAMERA_LOST = "camera_lost"
-    REDIS_AWAY = "redis_away"
-    EVIDENCE_FULL = "evidence_full"
-    DEGRADED = "degraded"
+SILENT_MS = 2000.0  # four messages missed: `alarms` comes twice a second
+NOBODY_WATCHES = "nobody_watches"
+HIDDEN = (AlarmState.SHELVED, AlarmState.SUPPRESSED, AlarmState.OUT_OF_SERVICE)
 
 
-class Alarm(Struct, frozen=True):
-    """One condition that holds now. ``light`` tells how bad: red = parts may be rejected or records delayed for it."""
+class ShownAlarm(Struct, frozen=True):
+    """One alarm as a person sees it."""
 
-    kind: AlarmKind
+    id: str
+    kind: str
     subject: str
     words: str
-    light: Light = Light.RED
+    priority: Priority
+    state: AlarmState
+    active: bool
+    since_at: float
+    raised_at: float
+    count: int
+    first_out: bool
+    shelved_until_at: float | None
+    by: str
+    reason: str
+    cause: str
+    consequence: str
+    action: str
+
+    @property
+    def hidden(self) -> bool:
+        """Somebody, or the design, has put it out of sight."""
+        return self.state in HIDDEN
 
 
-class CameraSight(Struct, frozen=True):
-    """What is known of one camera's live view."""
+class AlarmStatus(Struct, frozen=True):
+    """All alarms now. ``watched`` False: the alarm process is silent, and the alarms are those it last told."""
 
-    name: str
+    watched: bool
     age_ms: float
-    period_ms: float
+    flood: bool
+    horn: bool
+    left_out: int
+    alarms: list[ShownAlarm]
 
 
-def alarms(processes: Iterable[Process], cameras: Iterable[CameraSight], redis_error: str) -> list[Alarm]:
-    """Everything that is wrong now, the worst first; ``redis_error`` is empty while Redis answers."""
-    known = list(processes)
-    found = [alarm for process in known for alarm in _of_process(process)]
-    well = {process.name for process in known if process.light is Light.GREEN}
-    found += [alarm for camera in cameras if f"capture-{camera.name}" in well for alarm in _of_camera(camera)]
-    if redis_error:
-        found.append(Alarm(AlarmKind.REDIS_AWAY, "redis", f"Redis is away: {redis_error}"))
-    return sorted(found, key=lambda alarm: alarm.light is not Light.RED)
+class HeardAlarms:
+    """Keeps the newest message. Silence is an alarm of its own, before all others."""
+
+    def __init__(self, now_ns: int) -> None:
+        self._last, self._heard_ns, self._ever = Alarms(0.0, ()), now_ns, False
+
+    def hear(self, alarms: Alarms, now_ns: int) -> None:
+        """One came."""
+        self._last, self._heard_ns, self._ever = alarms, now_ns, True
+
+    def status(self, now_ns: int, now_at: float) -> AlarmStatus:
+        """As it is now."""
+        age_ms = (now_ns - self._heard_ns) / 1e6
+        watched = self._ever and age_ms <= SILENT_MS
+        shown = [_shown(alarm) for alarm in self._last.alarms]
+        if not watched:
+            shown.insert(0, _nobody_watches(age_ms, now_at))
+        return AlarmStatus(watched, age_ms, self._last.flood, self._last.horn, self._last.left_out, shown)
 
 
-def _of_process(process: Process) -> Iterator[Alarm]:
-    said = process.last_error or process.words
-    if process.light is Light.RED:
-        yield Alarm(AlarmKind.PROCESS_DEAD, process.name, f"{process.name}: {process.words}")
-    elif process.words != "degraded":
-        return
-    elif process.service == "capture":
-        camera = process.name.removeprefix("capture-")
-        yield Alarm(AlarmKind.CAMERA_LOST, camera, f"camera {camera}: {said}")
-    elif process.service == "record" and "evidence disk full" in said.lower():
-        yield Alarm(AlarmKind.EVIDENCE_FULL, process.name, said)
-    elif process.service != "console":  # what the console misses is Redis, and that has its own alarm
-        yield Alarm(AlarmKind.DEGRADED, process.name, f"{process.name}: {said}", Light.AMBER)
+def _shown(alarm: Alarm) -> ShownAlarm:
+    row = KINDS.get(alarm.kind)  # another version may know other kinds
+    return ShownAlarm(
+        id=alarm.id,
+        kind=alarm.kind,
+        subject=alarm.subject,
+        words=alarm.words,
+        priority=alarm.priority,
+        state=alarm.state,
+        active=alarm.active,
+        since_at=alarm.since_at,
+        raised_at=alarm.raised_at,
+        count=alarm.count,
+        first_out=alarm.first_out,
+        shelved_until_at=alarm.shelved_until_at,
+        by=alarm.by,
+        reason=alarm.reason,
+        cause=row.cause if row else "",
+        consequence=row.consequence if row else "",
+        action=row.action.format(subject=alarm.subject) if row else "",
+    )
 
 
-def _of_camera(camera: CameraSight) -> Iterator[Alarm]:
-    if camera.age_ms > max(QUIET_MS, 3 * camera.period_ms):
-        words = f"camera {camera.name}: no picture for {duration_words(camera.age_ms)}"
-        yield Alarm(AlarmKind.CAMERA_LOST, camera.name, words)
+def _nobody_watches(age_ms: float, now_at: float) -> ShownAlarm:
+    silent_at = now_at - age_ms / 1000
+    return ShownAlarm(
+        id=f"{NOBODY_WATCHES}:alarm",
+        kind=NOBODY_WATCHES,
+        subject="alarm",
+        words=f"nobody watches: the alarm process has been silent for {duration_words(age_ms)}",
+        priority=Priority.HIGH,
+        state=AlarmState.UNACKNOWLEDGED,
+        active=True,
+        since_at=silent_at,
+        raised_at=silent_at,
+        count=1,
+        first_out=False,
+        shelved_until_at=None,
+        by="",
+        reason="",
+        cause="the alarm process is dead, hangs, or still starts",
+        consequence="nothing that goes wrong is told; other alarms on this page are old",
+        action="wait for its restart; if it stays, read its log and call maintenance",
+    )

@@ -1,4 +1,4 @@
-"""The console's HTTP interface: live pictures, events, acknowledgement, status, counts, evidence, health, metrics."""
+"""The console's HTTP interface: live pictures, events, alarms and orders about them, audit, status, health, metrics."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from services.console.aside import Aside
 from services.console.evidence import read_picture
 from services.console.history import SHIFT_HOURS, History
 from services.console.live import KINDS, LivePictures
+from services.console.orders import Orders
 from services.console.status import LineView
-from shared.errors import PictureError, StoreAwayError
+from shared.errors import OrderRefusedError, PictureError, StoreAwayError
+from shared.messages import AlarmOrder
 from shared.store import EventStore
 
 NEVER_CACHE = {"Cache-Control": "no-store"}
@@ -28,6 +30,16 @@ class Acknowledgement(BaseModel):
     """Who has seen the event."""
 
     user: str = Field(min_length=1, max_length=64)
+
+
+class OrderBody(BaseModel):
+    """What somebody orders about an alarm; an empty ``alarm``: all of them."""
+
+    action: str = Field(min_length=1, max_length=64)
+    user: str = Field(min_length=1, max_length=64)
+    alarm: str = Field("", max_length=200)
+    reason: str = Field("", max_length=200)
+    minutes: float = 0.0
 
 
 class Api:
@@ -42,8 +54,10 @@ class Api:
         registry: CollectorRegistry,
         cameras: tuple[str, ...],
         aside: Aside,
+        orders: Orders,
     ) -> None:
         self._view, self._live, self._history, self._store = view, live, history, store
+        self._orders = orders
         self._registry, self._cameras, self._aside = registry, cameras, aside
         self.router = APIRouter()
         routes: dict[str, Callable[..., Any]] = {
@@ -51,6 +65,10 @@ class Api:
             "/api/events": self.events,
             "/api/status": self.status,
             "/api/counts": self.counts,
+            "/api/alarms": self.alarms,
+            "/api/alarms/log": self.alarm_log,
+            "/api/alarms/kpi": self.alarm_kpi,
+            "/api/audit": self.audit,
             "/evidence/{event_id}/{name}": self.evidence,
             "/healthz": self.health,
             "/metrics": self.metrics,
@@ -58,6 +76,7 @@ class Api:
         for path, handler in routes.items():
             self.router.add_api_route(path, handler, methods=["GET"], response_model=None)
         self.router.add_api_route("/api/events/{event_id}/ack", self.acknowledge, methods=["POST"], response_model=None)
+        self.router.add_api_route("/api/alarms/order", self.order, methods=["POST"], response_model=None)
 
     async def live_picture(self, camera: str, kind: str = "view") -> Response:
         """The newest JPEG with its age in X-Age-Ms; 503 while there has been none."""
@@ -89,6 +108,27 @@ class Api:
     async def status(self) -> Response:
         """Processes, cameras, Redis, readiness, alarms."""
         return _json(self._view.status(time.monotonic_ns()))
+
+    async def alarms(self) -> Response:
+        """What the alarm process says; ``watched`` is false while it is silent."""
+        return _json(self._view.status(time.monotonic_ns()).alarms)
+
+    async def alarm_log(self, limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
+        """What has happened to alarms, the newest first."""
+        return _json(await self._history.ask(partial(self._store.alarm_log, limit)))
+
+    async def alarm_kpi(self, hours: Annotated[float, Query(gt=0, le=24 * 366)] = 24) -> Response:
+        """How many, how often, which."""
+        return _json(await self._history.kpi(hours))
+
+    async def audit(self, limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
+        """What persons and controllers have done, the newest first."""
+        return _json(await self._history.ask(partial(self._store.audit, limit)))
+
+    async def order(self, body: OrderBody) -> Response:
+        """Carry out an order about alarms; 409 with the reason when it is refused."""
+        await self._orders.give(AlarmOrder(body.action, body.user, body.alarm, body.reason, body.minutes))
+        return _json({})
 
     async def counts(self, hours: Annotated[int, Query(ge=1, le=24 * 366)] = SHIFT_HOURS) -> Response:
         """Counters of each camera over the last hours."""
@@ -127,11 +167,17 @@ async def store_is_away(request: Request, error: Exception) -> Response:
     return _error(503, str(error))
 
 
+async def order_is_refused(request: Request, error: Exception) -> Response:
+    """The alarm process will not, or does not answer: 409 with the reason."""
+    return _error(409, str(error))
+
+
 def build_app(api: Api) -> FastAPI:
     """The application; without FastAPI's own pages, which load their scripts from the internet."""
     app = FastAPI(title="Sightline console", docs_url=None, redoc_url=None)
     app.include_router(api.router)
     app.add_exception_handler(StoreAwayError, store_is_away)
+    app.add_exception_handler(OrderRefusedError, order_is_refused)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What the line publishes: live pictures, pulses and heartbeats read off the bus into the classes that keep them."""
+"""What the line publishes: pictures, pulses, heartbeats and alarms read off the bus into the classes that keep them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import cast
 
 from msgspec import Struct
 
+from services.console.alarms import HeardAlarms
 from services.console.live import LivePictures
 from services.console.metrics import SignalMetrics
 from services.console.processes import Processes
 from shared.life import Rate
-from shared.messages import Heartbeat, LivePicture, Pulse, Signal
+from shared.messages import Alarms, Heartbeat, LivePicture, Pulse, Signal
 from shared.settings import LineSettings
 from shared.wire import Bus, Received, Receiver
 
@@ -29,16 +30,18 @@ class Feed:
         live: LivePictures,
         processes: Processes,
         signals: SignalMetrics,
+        alarms: HeardAlarms,
         now_ns: int,
     ) -> None:
         self._live_socket = bus.subscriber("live", settings.owners_of("live"))
         self._pulse_socket = bus.subscriber("pulse", settings.owners_of("pulse"))
-        self._signal_socket = bus.subscriber("signals", settings.owners_of("signals"))
-        self._live, self._processes, self._signals = live, processes, signals
+        self._signal_socket = bus.subscriber("signals", settings.owners_of("signals"), ["signal", "heartbeat"])
+        self._alarm_socket = bus.subscriber("alarms", settings.owners_of("alarms"))
+        self._live, self._processes, self._signals, self._alarms = live, processes, signals, alarms
         self._turned_ns = now_ns
 
     def turn(self, now_ns: int, rate: Rate) -> None:
-        """Read all three streams. What has queued up while this process stood still tells nothing of now."""
+        """Read all streams. What has queued up while this process stood still tells nothing of now."""
         fresh = now_ns - self._turned_ns < PAUSE_NS
         self._turned_ns = now_ns
         for picture in _drain(self._live_socket):
@@ -50,8 +53,11 @@ class Feed:
         for signal in _drain(self._signal_socket):
             if isinstance(signal.message, Signal):
                 self._signals.count(signal.message)
-            elif fresh:
-                self._processes.heartbeat(cast(Heartbeat, signal.message), now_ns)
+            elif fresh and isinstance(signal.message, Heartbeat):
+                self._processes.heartbeat(signal.message, now_ns)
+        for alarms in _drain(self._alarm_socket):
+            if fresh:
+                self._alarms.hear(cast(Alarms, alarms.message), now_ns)
 
 
 def _drain(socket: Receiver[Struct]) -> Iterator[Received[Struct]]:

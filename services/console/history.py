@@ -10,12 +10,14 @@ from typing import TypeVar
 from msgspec import Struct
 
 from services.console.aside import Aside
+from shared.alarm_kpi import AlarmKpi, kpi
 from shared.errors import StoreAwayError
 from shared.store import Counts, Event, EventStore
 
 SHIFT_HOURS = 8
 LAST_EVENTS = 50
 FAR_BACK, AT_A_TIME = 10_000, 500
+MOST_LOG = 20_000  # lines of the alarm log that the figures are made of
 ResultT = TypeVar("ResultT")
 
 
@@ -53,6 +55,16 @@ class History:
         """
         near = next((event for event in self.past.events if event.id == event_id), None)
         return near or await self.ask(partial(self._look_back, event_id))
+
+    async def kpi(self, hours: float) -> AlarmKpi:
+        """Figures of the last hours' alarms.
+
+        Raises:
+            StoreAwayError: Redis is away or too slow.
+        """
+        now_at = time.time()
+        log = await self.ask(partial(self._store.alarm_log, MOST_LOG, now_at - hours * 3600))
+        return kpi(log, await self.ask(self._store.alarms), now_at, hours)
 
     async def ask(self, call: Callable[[], ResultT]) -> ResultT:
         """Run one call on the store without holding up the page.

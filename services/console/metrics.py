@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.console.alarms import AlarmStatus
 from services.console.processes import Light, Process
 from services.console.status import LineStatus
-from shared.messages import Outcome, Signal
+from shared.messages import AlarmState, Outcome, Priority, Signal
 
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -19,7 +22,7 @@ class SignalMetrics:
     """The signals as an outside listener hears them, from when the console began."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._signals = Counter(
+        self._signals = PrometheusCounter(
             "sightline_signals",
             "Signals heard on the line's socket since the console began",
             ["camera", "outcome", "action"],
@@ -59,7 +62,7 @@ class LineCollector(Collector):
         status = self._status()
         yield _gauge("sightline_ready", "1 while the line may run", float(status.ready))
         yield _gauge("sightline_redis_up", "1 while the console reads Redis", float(status.redis.up))
-        yield _gauge("sightline_alarms", "Conditions that hold now", float(len(status.alarms)))
+        yield from _alarms(status.alarms)
         yield _live_age(status)
         yield _parts(status.processes)
         yield from _services(status.processes)
@@ -67,6 +70,20 @@ class LineCollector(Collector):
 
 def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(name, words, value=value)
+
+
+def _alarms(status: AlarmStatus) -> Iterator[Metric]:
+    """Zeros are told too, so that an alert on them never lacks its series."""
+    yield _gauge("sightline_alarms_watched", "1 while the alarm process is heard", float(status.watched))
+    yield _gauge("sightline_alarm_flood", "1 in a flood of alarms", float(status.flood))
+    yield _gauge("sightline_alarm_horn", "1 while the horn sounds", float(status.horn))
+    counts = Counter((alarm.priority, alarm.state) for alarm in status.alarms)
+    family = GaugeMetricFamily("sightline_alarms", "Alarms that are not normal", labels=["priority", "state"])
+    for priority in Priority:
+        for state in AlarmState:
+            if state is not AlarmState.NORMAL:
+                family.add_metric([priority, state], counts[priority, state])
+    yield family
 
 
 def _live_age(status: LineStatus) -> Metric:

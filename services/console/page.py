@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import FastAPI
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
+from services.console.alarm_panel import AlarmPanel
 from services.console.history import SHIFT_HOURS, History
+from services.console.markup import ASSETS, html_place, render
+from services.console.orders import Orders
 from services.console.status import CameraStatus, LineView
 from services.console.words import clock, event_facts, event_row
 from shared.errors import StoreAwayError
 from shared.settings import LineSettings
 from shared.store import Event, EventStore
 
-ASSETS = Path(__file__).parent / "assets"
 UPDATE_S = 0.5
 KEPT_MESSAGES = 20  # a browser that was away for longer loads the page anew
 PICTURES = {"heat": "Heat map", "outline": "Outline", "bare": "Picture"}
@@ -43,16 +43,16 @@ SEEN_CELL = """
   <q-btn v-else outline label="Acknowledge" @click.stop="$parent.$emit('acknowledge', props.row.id)" />
 </q-td>
 """
-templates = Environment(
-    loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
-)
 
 
 class Page:
     """Serves a screen to every browser that asks for ``/``."""
 
-    def __init__(self, settings: LineSettings, view: LineView, history: History, store: EventStore) -> None:
+    def __init__(
+        self, settings: LineSettings, view: LineView, history: History, store: EventStore, orders: Orders
+    ) -> None:
         self._settings, self._view, self._history, self._store = settings, view, history, store
+        self._orders = orders
 
     def serve_with(self, app: FastAPI) -> None:
         """Put the page under the routes that the application has already."""
@@ -70,29 +70,29 @@ class Page:
     def _open(self) -> None:
         ui.add_head_html(f"<style>{(ASSETS / 'console.css').read_text()}</style>")
         ui.add_body_html(f"<script>{(ASSETS / 'console.js').read_text()}</script>")
-        screen = Screen(self._view, self._history, self._store)
+        screen = Screen(self._view, self._history, self._store, self._orders)
         ui.timer(UPDATE_S, screen.update)
 
 
 class Screen:
     """What one browser shows."""
 
-    def __init__(self, view: LineView, history: History, store: EventStore) -> None:
+    def __init__(self, view: LineView, history: History, store: EventStore, orders: Orders) -> None:
         self._view, self._history, self._store = view, history, store
         status = view.status(time.monotonic_ns())
         with ui.element("main").classes("page"):
             with ui.element("div").classes("header data"):
-                self._header = _html()
+                self._header = html_place()
+                self._user = ui.input("Your name", value="operator").props("dense dark maxlength=64")
             with ui.element("div").classes("lost-banner"):
                 ui.label("✕ NO CONNECTION TO THE CONSOLE: nothing on this page is current")
-            self._alarms = _html("alarms data").props("role=alert")
+            self._alarms = AlarmPanel(orders, history, self._who)
             with ui.element("div").classes("middle"):
                 with ui.element("div").classes("tiles"):
                     self._counters = {camera.name: _tile(camera) for camera in status.cameras}
-                self._processes = _html("processes data")
+                self._processes = html_place("processes data")
             with ui.element("div").classes("events-head data"):
                 ui.html("<h2>Last events</h2>", sanitize=False)
-                self._user = ui.input("Your name", value="operator").props("dense dark maxlength=64")
             self._table = self._events_table()
         self._page = EventPage(self.acknowledge)
         self.update()
@@ -100,12 +100,12 @@ class Screen:
     def update(self) -> None:
         """Show what is known now; only what has changed travels to the browser."""
         status = self._view.status(time.monotonic_ns())
-        self._header.set_content(_render("header", status=status, now=clock(status.at)))
-        self._alarms.set_content(_render("alarms", status=status))
-        self._processes.set_content(_render("processes", status=status))
+        self._header.set_content(render("header", status=status, now=clock(status.at)))
+        self._alarms.update(status.alarms)
+        self._processes.set_content(render("processes", status=status))
         read_at = clock(status.redis.read_at)
         for camera in status.cameras:
-            words = _render("counters", camera=camera, status=status, hours=SHIFT_HOURS, read_at=read_at)
+            words = render("counters", camera=camera, status=status, hours=SHIFT_HOURS, read_at=read_at)
             self._counters[camera.name].set_content(words)
         rows = [event_row(event) for event in self._history.past.events]
         if rows != self._table.rows:
@@ -114,12 +114,15 @@ class Screen:
     async def acknowledge(self, event_id: str) -> None:
         """The button: write down who has seen the event."""
         try:
-            await self._history.ask(partial(self._store.acknowledge, event_id, self._user.value.strip() or "operator"))
+            await self._history.ask(partial(self._store.acknowledge, event_id, self._who()))
         except StoreAwayError as error:
             ui.notify(f"not acknowledged: {error}", type="negative")
             return
         await self._history.refresh()
         self.update()
+
+    def _who(self) -> str:
+        return str(self._user.value or "").strip() or "operator"
 
     def _events_table(self) -> ui.table:
         columns = [{"name": name, "label": label, "field": name, "align": "left"} for name, label in COLUMNS.items()]
@@ -149,10 +152,10 @@ class EventPage:
         self._event: Event | None = None
         with ui.dialog() as self._dialog, ui.card().classes("event-page"):
             with ui.element("div").classes("event-picture"):
-                self._picture = _html()
+                self._picture = html_place()
             with ui.element("div").classes("event-side"):
                 self._way = ui.toggle(PICTURES, value="heat", on_change=self._draw)
-                self._facts = _html()
+                self._facts = html_place()
                 with ui.row():
                     self._button = ui.button("Acknowledge", on_click=self._acknowledge_and_close)
                     ui.button("Close", on_click=self._dialog.close).props("outline")
@@ -160,7 +163,7 @@ class EventPage:
     def show(self, event: Event) -> None:
         """Open it for this event."""
         self._event = event
-        self._facts.set_content(_render("facts", facts=event_facts(event)))
+        self._facts.set_content(render("facts", facts=event_facts(event)))
         self._button.set_visibility(not event.acknowledged)
         self._draw()
         self._dialog.open()
@@ -170,7 +173,7 @@ class EventPage:
             return
         why = self._event.evidence_error or "none was taken of this part"
         source = _picture_address(self._event, self._way.value) if self._event.image else ""
-        self._picture.set_content(_render("picture", source=source, why=why))
+        self._picture.set_content(render("picture", source=source, why=why))
 
     async def _acknowledge_and_close(self) -> None:
         if self._event:
@@ -185,14 +188,5 @@ def _picture_address(event: Event, way: str) -> str:
 
 def _tile(camera: CameraStatus) -> ui.html:
     with ui.element("section").classes("tile"):
-        ui.html(_render("tile", camera=camera), sanitize=False)
-        return _html("data")
-
-
-def _html(classes: str = "") -> ui.html:
-    """A place for what ``_render`` made; the templates escape every value."""
-    return ui.html("", sanitize=False).classes(classes)
-
-
-def _render(template: str, **values: object) -> str:
-    return templates.get_template(f"{template}.html").render(**values)
+        ui.html(render("tile", camera=camera), sanitize=False)
+        return html_place("data")

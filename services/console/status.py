@@ -6,7 +6,7 @@ import time
 
 from msgspec import Struct
 
-from services.console.alarms import Alarm, CameraSight, alarms
+from services.console.alarms import AlarmStatus, HeardAlarms
 from services.console.history import History
 from services.console.live import LivePictures
 from services.console.processes import Process, Processes
@@ -15,7 +15,8 @@ from shared.store import Counts
 
 
 class CameraStatus(Struct, frozen=True):
-    """One camera. ``counts`` are those of the last shift; None: Redis has not been read yet."""
+    """One camera. ``recipe``: it inspects with now, as its process says, else line.yaml. ``counts`` are those of the
+    last shift; None: Redis has not been read yet."""
 
     name: str
     object: str
@@ -45,34 +46,46 @@ class LineStatus(Struct, frozen=True):
     redis: RedisStatus
     cameras: list[CameraStatus]
     processes: list[Process]
-    alarms: list[Alarm]
+    alarms: AlarmStatus
 
 
 class LineView:
     """Puts together what the console's parts know."""
 
-    def __init__(self, settings: LineSettings, live: LivePictures, processes: Processes, history: History) -> None:
+    def __init__(
+        self,
+        settings: LineSettings,
+        live: LivePictures,
+        processes: Processes,
+        history: History,
+        alarms: HeardAlarms,
+    ) -> None:
         self._settings, self._live, self._processes, self._history = settings, live, processes, history
+        self._alarms = alarms
 
     def status(self, now_ns: int) -> LineStatus:
         """The line as it is at ``now_ns``."""
         readiness = self._processes.readiness(now_ns)
         processes = self._processes.all(now_ns)
-        error = self._history.error
+        error, now_at = self._history.error, time.time()
         return LineStatus(
             line=self._settings.line,
-            at=time.time(),
+            at=now_at,
             ready=readiness.ready,
             ready_words=readiness.words,
             missing=readiness.missing,
             redis=RedisStatus(not error, error, self._history.past.read_at),
-            cameras=[self._camera(name, now_ns) for name in self._settings.cameras],
+            cameras=[self._camera(name, self._recipe(name, processes), now_ns) for name in self._settings.cameras],
             processes=processes,
-            alarms=alarms(processes, [self._sight(name, now_ns) for name in self._settings.cameras], error),
+            alarms=self._alarms.status(now_ns, now_at),
         )
 
-    def _camera(self, name: str, now_ns: int) -> CameraStatus:
-        recipe_name = self._settings.cameras[name].recipe
+    def _recipe(self, camera: str, processes: list[Process]) -> str:
+        """The line's controller may have changed it."""
+        told = next((one.detail.get("recipe", "") for one in processes if one.name == f"capture-{camera}"), "")
+        return told if told in self._settings.recipes else self._settings.cameras[camera].recipe
+
+    def _camera(self, name: str, recipe_name: str, now_ns: int) -> CameraStatus:
         recipe = self._settings.recipes[recipe_name]
         counts = self._history.past.counts.get(name)
         return CameraStatus(
@@ -84,10 +97,6 @@ class LineView:
             counts=counts,
             reject_rate=reject_rate(counts, recipe.fail_safe) if counts else None,
         )
-
-    def _sight(self, name: str, now_ns: int) -> CameraSight:
-        age_ms = self._live.age_ms(name, "view", now_ns)
-        return CameraSight(name, age_ms, 1000 / self._settings.cameras[name].live_hz)
 
 
 def reject_rate(counts: Counts, fail_safe: str) -> float | None:

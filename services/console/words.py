@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
+from shared.alarm_kpi import AlarmKpi
 from shared.messages import Action, Defect, Outcome, Reason
 from shared.store import Event
 
@@ -16,6 +18,8 @@ REASONS = {
     Reason.RESTART: "its time ran out while the ledger was down",
     Reason.NO_PICTURE: "the camera gave no picture",
     Reason.BAD_PICTURE: "the picture could not be inspected",
+    Reason.POSITION: "the encoder was silent or jumped: nobody knew where the part was",
+    Reason.CAMERA_MISSING: "a camera of the lane had no ticket for the part",
 }
 ACTIONS = {
     Action.ACCEPT: "let pass",
@@ -46,7 +50,7 @@ def event_facts(event: Event) -> list[tuple[str, str]]:
     """What the event's page tells beside the picture: (name, value)."""
     facts = [
         ("Verdict", f"{OUTCOMES[event.outcome]}: {REASONS[event.reason]}"),
-        ("Part was", ACTIONS[event.action]),
+        ("Part was", f"{ACTIONS[event.action]}{_together(event)}"),
         ("Part", f"{event.part_id or 'no id'}, number {event.seq}"),
         ("Camera, recipe", f"{event.camera}, {event.recipe}"),
         ("Taken", clock(event.captured_at, with_date=True)),
@@ -87,6 +91,26 @@ def score(event: Event) -> str:
     return f"{event.score:.2f} {sign} {event.threshold:.2f}"
 
 
+def kpi_facts(found: AlarmKpi) -> list[tuple[str, str]]:
+    """The figures of the alarms, in words."""
+
+    def listed(names: Iterable[str]) -> str:
+        return ", ".join(names) or "none"
+
+    return [
+        ("Alarms", f"{found.alarms}, {found.per_hour:.1f} an hour (6 are acceptable, 12 the most)"),
+        ("Most in 10 minutes", str(found.peak_10_min)),
+        ("By priority", ", ".join(f"{count} {name}" for name, count in found.by_priority.items())),
+        ("Time in flood", f"{found.flood_percent:.1f} %"),
+        ("Most frequent", listed(f"{alarm} ({count})" for alarm, count in found.frequent)),
+        ("Chattering", listed(found.chattering)),
+        ("Standing a day", listed(found.standing)),
+        ("Stale a day", listed(found.stale)),
+        ("Shelved", listed(found.shelved)),
+        ("Out of service", listed(found.out_of_service)),
+    ]
+
+
 def milliseconds(value: float | None) -> str:
     """A time in ms, or that there was none."""
     return NOTHING if value is None else f"{value:.0f} ms"
@@ -104,6 +128,14 @@ def seen(acknowledged: str) -> str:
         return f"{user}, {clock(datetime.fromisoformat(at).timestamp())}"
     except ValueError:
         return acknowledged
+
+
+def _together(event: Event) -> str:
+    """What the cameras made of the part, where it is more than one camera's matter."""
+    if event.part_outcome is None:
+        return ""
+    why = f", {REASONS[event.part_reason]}" if event.part_reason is not event.reason else ""
+    return f": {OUTCOMES[event.part_outcome]} by {' and '.join(event.cameras) or 'no camera'}{why}"
 
 
 def _sure(defect: Defect) -> str:

@@ -160,16 +160,23 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 def find_target(settings: LineSettings, recipe: str, cameras: Sequence[str]) -> Target:
-    """Without ``cameras``, all that use the recipe. InputError: no such recipe, or no such camera with it."""
+    """Without ``cameras``, all that line.yaml gives the recipe, else all that a controller may change to it.
+
+    Raises:
+        InputError: no such recipe, or no such camera that can inspect with it.
+    """
     if recipe not in settings.recipes:
         raise InputError(f"--recipe {recipe}: the line has no such recipe{nearest(recipe, settings.recipes)}")
-    users = [name for name, camera in settings.cameras.items() if camera.recipe == recipe]
-    if not users:
-        raise InputError(f"--recipe {recipe}: no camera uses it; set cameras.<name>.recipe in line.yaml")
+    able = [name for name in settings.cameras if recipe in settings.recipes_of(name)]
+    if not able:
+        raise InputError(
+            f"--recipe {recipe}: no camera uses it; set cameras.<name>.recipe or recipes.{recipe}.job in line.yaml"
+        )
     for name in cameras:
-        if name not in users:
-            raise InputError(f"--camera {name}: the line has no such camera with this recipe{nearest(name, users)}")
-    return Target(settings, recipe, tuple(dict.fromkeys(cameras or users)))
+        if name not in able:
+            raise InputError(f"--camera {name}: the line has no such camera with this recipe{nearest(name, able)}")
+    users = [name for name in able if settings.cameras[name].recipe == recipe]
+    return Target(settings, recipe, tuple(dict.fromkeys(cameras or users or able)))
 
 
 def refuse_few_files(pictures: GoodPictures, asked: Asked) -> None:

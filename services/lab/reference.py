@@ -1,11 +1,11 @@
-"""Writes the reference pages: settings models and stream table in, docs/settings.md and docs/streams.md out.
+"""Writes the reference pages: settings models, stream table and alarm table in, docs/*.md out.
 
 Run as ``python -m services.lab.reference`` after changing either; a test fails while the pages say something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,7 +15,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from shared.messages import Defect, TriggerReply
+from services.lab.alarm_reference import alarms_page
+from shared.messages import Alarm, Defect
+from shared.opcua import opcua_nodes
+from shared.points import COMMANDS, FAULT_CODES, RESULT_CODES, STATUS, Kind, Point
+from shared.published import mqtt_topics, sparkplug_topics, webhook_headers
 from shared.settings import PREFIX, LineSettings
 from shared.streams import STREAMS, Stream
 from shared.vision.catalogue import BUNDLES_VARIABLE
@@ -62,13 +66,23 @@ def settings_rows() -> Iterator[tuple[str, str, str, str]]:
 
 def _rows_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
     for name, field in model.model_fields.items():
-        where, inner = f"{prefix}{name}", field.annotation
-        if get_origin(inner) is dict and issubclass(get_args(inner)[1], BaseModel):
+        where, inner = f"{prefix}{name}", _present(field.annotation)
+        if get_origin(inner) is dict and _is_section(get_args(inner)[1]):
             yield from _rows_of(get_args(inner)[1], f"{where}.<name>.")
-        elif isinstance(inner, type) and issubclass(inner, BaseModel):
+        elif _is_section(inner):
             yield from _rows_of(inner, f"{where}.")
         else:
             yield where, _kind(field), _default(field), (field.description or "").replace("<", "&lt;")
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _present(kind: Any) -> Any:
+    """OpcUaSettings | None -> OpcUaSettings; any other kind as it is."""
+    choices = [one for one in get_args(kind) if one is not type(None)]
+    return choices[0] if get_origin(kind) in (Union, UnionType) and len(choices) == 1 else kind
 
 
 def _kind(field: FieldInfo) -> str:
@@ -92,7 +106,7 @@ def _words(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_words(one) for one in inner if one is not type(None))
     if get_origin(kind) is tuple:
-        return f"list of {len(inner)}, each a {_words(inner[0])}"
+        return f"list of {'any length' if inner[-1] is ... else len(inner)}, each a {_words(inner[0])}"
     return f"{_words(inner[0])} -> {_words(inner[1])}"
 
 
@@ -110,15 +124,16 @@ def streams_page() -> str:
     """Every stream, and every field of what it carries."""
     rows = "\n".join(_stream_row(name, stream) for name, stream in STREAMS.items())
     carried: list[type[msgspec.Struct]] = [kind for stream in STREAMS.values() for kind in stream.carries]
-    carried += [TriggerReply, Defect]
+    carried += [answer for stream in STREAMS.values() for answer in stream.answers]
+    carried += [Defect, Alarm]
     kinds = "\n".join(_message(kind) for kind in carried)
     return f"""{HEAD}
 # Streams
 
 Who tells what to whom. A message is one part of MessagePack; with arrays a second part describes them (a list of
 `[name, dtype, shape]`) and one raw part follows for each. On PUB streams a topic comes first. `signals` is JSON under
-the topics `signal` and `heartbeat`, so that anything can listen. `queue` is the high-water mark at each end, in
-messages.
+the topics `signal`, `result` and `heartbeat`, so that anything can listen. `queue` is the high-water mark at each end,
+in messages.
 
 | stream | pattern | carries | bound by | connected by | queue | arrays |
 |---|---|---|---|---|---|---|
@@ -148,11 +163,49 @@ def _message(kind: type[msgspec.Struct]) -> str:
     return f"- **{kind.__name__}** (`type`: `{kind.__struct_config__.tag}`): {words} Fields: {fields}.\n"
 
 
+def line_page() -> str:
+    """The register map and the codes, after the prose of `line_prose.md`."""
+    prose = (Path(__file__).with_name("line_prose.md")).read_text()
+    tables = {
+        "STATUS_BITS": _points(STATUS, bits=True),
+        "STATUS_REGISTERS": _points(STATUS, bits=False),
+        "COMMAND_BITS": _points(COMMANDS, bits=True),
+        "COMMAND_REGISTERS": _points(COMMANDS, bits=False),
+        "RESULT_CODES": "\n".join(
+            f"| {code} | `{reason or 'ok'}` | {words} |" for reason, (code, words) in RESULT_CODES.items()
+        ),
+        "OPCUA_NODES": _table((f"`{node}`", kind, words) for node, kind, words in opcua_nodes()),
+        "MQTT_TOPICS": _table((f"`{topic}`", sent, words) for topic, sent, words in mqtt_topics()),
+        "SPARKPLUG_TOPICS": _table((f"`{topic}`", sent, words) for topic, sent, words in sparkplug_topics()),
+        "WEBHOOK_HEADERS": _table((f"`{name}`", words) for name, words in webhook_headers()),
+        "FAULT_CODES": "\n".join(f"| {code} | `{fault}` | {words} |" for fault, (code, words) in FAULT_CODES.items()),
+    }
+    for name, table in tables.items():
+        prose = prose.replace(f"{{{name}}}", table)
+    return f"{HEAD}\n{prose}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows of a Markdown table."""
+    return "\n".join(
+        f"| {' | '.join(cell.replace('<', '&lt;') if '`' not in cell else cell for cell in row)} |" for row in rows
+    )
+
+
+def _points(points: tuple[Point, ...], *, bits: bool) -> str:
+    chosen = [point for point in points if (point.kind is Kind.BIT) == bits]
+    return "\n".join(
+        f"| {point.address} | `{point.name}` |{'' if bits else f' {point.kind} |'} {point.words} |" for point in chosen
+    )
+
+
 def write(folder: Path = DOCS) -> None:
-    """Both pages."""
+    """All pages."""
     folder.mkdir(exist_ok=True)
     (folder / "settings.md").write_text(settings_page())
     (folder / "streams.md").write_text(streams_page())
+    (folder / "line.md").write_text(line_page())
+    (folder / "alarms.md").write_text(alarms_page(HEAD))
 
 
 if __name__ == "__main__":

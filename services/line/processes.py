@@ -30,6 +30,8 @@ PROCESSES: tuple[Process, ...] = (
     Process("reject", "services.reject"),
     Process("refine", "services.refine"),
     Process("localize", "services.localize"),
+    Process("alarm", "services.alarm"),
+    Process("link", "services.link"),
     Process("console", "services.console"),
     Process("capture", "services.capture"),
 )

@@ -47,11 +47,12 @@ class Localize:
     def _beat(self, now_ns: int) -> None:
         self._heart.last_error = "; ".join(filter(None, (self._learnt.trouble, self._watch.trouble)))
         self._heart.state = State.DEGRADED if self._heart.last_error else State.OK
+        self._heart.detail = {f"drift.{camera}": words for camera, words in self._watch.troubles.items()}
         self._heart.counters["refused"] = self._frames.refused
         self._heart.beat(now_ns)
 
     def _inspect(self, frame: Frame, arrays: Arrays, now_ns: int) -> None:
-        if self._settings.same_clock and now_ns > frame.ticket.deadline_ns:
+        if self._settings.same_clock and frame.ticket.has_passed(now_ns):
             self._heart.count("outdated")  # the ledger has settled it; the next part needs the time
             return
         image: NDArray[np.uint8] = arrays["image"].view(np.uint8)

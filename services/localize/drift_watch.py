@@ -17,12 +17,12 @@ class DriftWatch:
     def __init__(self) -> None:
         self._calibrations: dict[str, Calibration] = {}
         self._windows: dict[str, list[float]] = {}
-        self._troubles: dict[str, str] = {}
+        self.troubles: dict[str, str] = {}  # camera -> what drifted; without drift it is not here
 
     @property
     def trouble(self) -> str:
         """Of all cameras; empty: no drift."""
-        return "; ".join(self._troubles.values())
+        return "; ".join(self.troubles.values())
 
     def note(self, camera: str, calibration: Calibration | None, score: float) -> None:
         """One part was scored; a new calibration starts a new window."""
@@ -40,13 +40,13 @@ class DriftWatch:
 
     def _test(self, camera: str, calibration: Calibration, window: list[float]) -> None:
         found = drift(calibration, window, LEVEL, may_be_defective=True)
-        self._troubles.pop(camera, None)
+        self.troubles.pop(camera, None)
         if found.drifted:
-            self._troubles[camera] = (
+            self.troubles[camera] = (
                 f"{camera}: scores {found.direction} since calibration (p < {LEVEL:g}): "
                 "look at lamp, lens, product; then calibrate again"
             )
 
     def _forget(self, camera: str) -> None:
-        for kept in (self._calibrations, self._windows, self._troubles):
+        for kept in (self._calibrations, self._windows, self.troubles):
             kept.pop(camera, None)

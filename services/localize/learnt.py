@@ -44,17 +44,15 @@ class LearntFiles:
         """
         self.trouble = ""
         self._settings, self._bundle, self._load_golden = settings, bundle, load_golden
-        state = settings.state
-        self._folders = {name: recipe_folder(state, camera.recipe) for name, camera in settings.cameras.items()}
+        self._folders = {recipe: recipe_folder(settings.state, recipe) for recipe in settings.recipes}
         self._memories: dict[Path, tuple[Stamp, GoldenMemory]] = {}
         self._due_ns = 0
         self._stamps = self._look()
-        self._learnt = {camera: self._read(camera) for camera in settings.cameras}
+        self._learnt = {pair: self._read(*pair) for pair in self._pairs()}
 
     def of(self, camera: str, recipe: str) -> Learnt:
-        """For one part; nothing for a camera or recipe that this line.yaml does not pair."""
-        known = self._settings.cameras.get(camera)
-        return self._learnt[camera] if known is not None and known.recipe == recipe else NOTHING
+        """For one part; nothing for a camera and a recipe that never come together."""
+        return self._learnt.get((camera, recipe), NOTHING)
 
     def refresh(self, now_ns: int) -> None:
         """Between two parts: take over what has changed and belongs together."""
@@ -66,23 +64,28 @@ class LearntFiles:
             self._stamps = stamps
             self.trouble = "; ".join(dict.fromkeys(self._take_over()))
 
+    def _pairs(self) -> list[tuple[str, str]]:
+        """Each camera with each recipe that it can come to inspect with."""
+        return [(camera, recipe) for camera in self._settings.cameras for recipe in self._settings.recipes_of(camera)]
+
     def _take_over(self) -> Iterator[str]:
-        """Each camera's troubles."""
-        for camera in self._learnt:
+        """The troubles of all pairs."""
+        for pair in self._learnt:
             try:
-                self._learnt[camera] = self._read(camera)
+                self._learnt[pair] = self._read(*pair)
             except SightlineError as error:
                 yield f"{error}; what was in use stays in use"
 
     def _look(self) -> dict[Path, Stamp]:
-        folders = self._folders.items()
-        return {path: _stamp(path) for camera, folder in folders for path in _files(folder, camera)}
+        return {
+            path: _stamp(path) for camera, recipe in self._pairs() for path in _files(self._folders[recipe], camera)
+        }
 
-    def _read(self, camera: str) -> Learnt:
-        golden = self._golden(self._folders[camera].golden_memory)
+    def _read(self, camera: str, recipe: str) -> Learnt:
+        golden = self._golden(self._folders[recipe].golden_memory)
         if golden is not None:
-            self._check_object(golden, camera)
-        return Learnt(golden, self._calibration(camera, "" if golden is None else golden.fingerprint))
+            self._check_object(golden, recipe)
+        return Learnt(golden, self._calibration(camera, recipe, "" if golden is None else golden.fingerprint))
 
     def _golden(self, path: Path) -> GoldenMemory | None:
         """Read once for all cameras of a recipe."""
@@ -93,20 +96,18 @@ class LearntFiles:
             self._memories[path] = stamp, self._load_golden(path)
         return self._memories[path][1]
 
-    def _check_object(self, golden: GoldenMemory, camera: str) -> None:
+    def _check_object(self, golden: GoldenMemory, name: str) -> None:
         """The rough maps it speaks of were made for the object's name in words."""
-        name = self._settings.cameras[camera].recipe
         wanted = self._settings.recipes[name].object
         if golden.object_name != wanted:
             raise BundleError(
-                f'{self._folders[camera].golden_memory} was made for "{golden.object_name}" instead of "{wanted}": '
+                f'{self._folders[name].golden_memory} was made for "{golden.object_name}" instead of "{wanted}": '
                 f"make it anew (`sightline golden rebuild --recipe {name}`)"
             )
 
-    def _calibration(self, camera: str, golden: str) -> Calibration | None:
-        name = self._settings.cameras[camera].recipe
+    def _calibration(self, camera: str, name: str, golden: str) -> Calibration | None:
         recipe = self._settings.recipes[name]
-        path = self._folders[camera].calibration(camera)
+        path = self._folders[name].calibration(camera)
         if recipe.threshold is not None or (found := read_calibration(path)) is None:
             return None
         wanted = Setup(recipe=name, camera=camera, object=recipe.object, bundle=self._bundle, golden=golden)

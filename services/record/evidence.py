@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -72,7 +73,8 @@ class Shelf:
         self._max_bytes, self._jpeg_quality = max_bytes, jpeg_quality
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._acknowledged: set[str] = set()
-        self.used_bytes = 0
+        self.used_bytes = self._unseen_bytes = 0
+        self._room_bytes = max_bytes
         self.unseen_removed = 0
         self.trouble = ""
 
@@ -97,6 +99,14 @@ class Shelf:
     def acknowledge(self, ticket_ids: Iterable[str]) -> None:
         """These events have been seen by a person: all of them, each time."""
         self._acknowledged = {shelf_name(ticket_id) for ticket_id in ticket_ids}
+        unseen = (kept.size_bytes for name, kept in self._kept.items() if name not in self._acknowledged)
+        self._unseen_bytes = sum(unseen)
+        self._room_bytes = self._look_for_room()
+
+    @property
+    def unseen_percent(self) -> float:
+        """Of the room there is, how much holds what nobody has acknowledged; at 100 it begins to be removed unseen."""
+        return 100 * self._unseen_bytes / self._room_bytes if self._room_bytes > 0 else 100.0
 
     def put(self, settlement: Settlement, arrays: Arrays) -> Evidence:
         """Store the pixels of one event; what is there already stays as it is. Trouble is told in the answer."""
@@ -135,6 +145,16 @@ class Shelf:
             log.error(self.trouble)
         self._evict(victim)
         return True
+
+    def _look_for_room(self) -> int:
+        """The budget in bytes, or what a local disk leaves of it."""
+        if not isinstance(self._fs, LocalFileSystem):
+            return self._max_bytes
+        try:
+            free_bytes = shutil.disk_usage(self._root).free
+        except OSError:  # not made yet, or away: `put` will say it
+            return self._max_bytes
+        return min(self._max_bytes, self.used_bytes + free_bytes)
 
     def _store(self, name: str, settlement: Settlement, files: Mapping[str, bytes]) -> Kept:
         """Raises:
@@ -195,11 +215,13 @@ class Shelf:
     def _keep(self, name: str, kept: Kept) -> Kept:
         self._kept[name] = kept
         self.used_bytes += kept.size_bytes
+        self._unseen_bytes += kept.size_bytes if name not in self._acknowledged else 0
         return kept
 
     def _evict(self, name: str) -> None:
         kept = self._kept.pop(name)
         self.used_bytes -= kept.size_bytes
+        self._unseen_bytes -= kept.size_bytes if name not in self._acknowledged else 0
         self._remove(kept.folder)
 
     def _remove(self, folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Settlements in -> evidence, then spool, then Redis; one way for every record, whether Redis is there or not."""
+"""Settlements and audits in -> evidence, spool, Redis; one way for every record, whether Redis is there or not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import msgspec
 import structlog
 
 from services.record.evidence import Evidence, Shelf
-from services.record.redis_store import Record
+from services.record.packing import AuditRecord, Packer, Record
 from services.record.spool import Spool, Spooled
 from shared.errors import StoreAwayError, StoreRefusedError
-from shared.messages import Outcome, Pulse, Settlement
+from shared.messages import Audit, Outcome, Pulse, Settlement
 from shared.wire import Arrays
 
 RETRY_NS = 1_500_000_000  # three times what one question to a hanging Redis costs
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 class Store(Protocol):
     """``RedisStore``."""
 
-    def write(self, record: Record) -> bool:
+    def write(self, record: Record | AuditRecord) -> bool:
         """Store one record."""
 
     def has_restarted(self) -> bool:
@@ -56,8 +56,7 @@ class Recorder:
     def __init__(self, shelf: Shelf, spool: Spool, store: Store, dead_letters: Path, keep_days: float) -> None:
         self._shelf, self._spool, self._store = shelf, spool, store
         self._dead_letters, self._keep_days = dead_letters, keep_days
-        self._decoder = msgspec.msgpack.Decoder(Record)
-        self._encoder = msgspec.msgpack.Encoder()
+        self._packer = Packer()
         self._taken: OrderedDict[str, None] = OrderedDict()
         self._pulses: dict[str, Pulse] = {}
         self._next_try_ns = self._next_house_ns = self._next_acks_ns = self._next_hour_ns = 0
@@ -65,7 +64,7 @@ class Recorder:
         self._refusal = ""
         self.away = "not asked yet"
         self.warnings: list[str] = []
-        self.counters = {"stored": 0, "duplicates": 0, "dead_letters": 0, "evidence_errors": 0}
+        self.counters = {"stored": 0, "duplicates": 0, "dead_letters": 0, "evidence_errors": 0, "audits": 0}
 
     @property
     def trouble(self) -> str:
@@ -79,12 +78,20 @@ class Recorder:
             return True
         evidence = self._shelf.put(settlement, arrays) if settlement.outcome is not Outcome.OK else Evidence()
         self.counters["evidence_errors"] += bool(evidence.error)
-        if not self._spool.put(self._encoder.encode(Record(settlement, evidence))):
+        if not self._spool.put(self._packer.pack(Record(settlement, evidence))):
             self._shelf.make_room()
             return False
         self._taken[ticket_id] = None
         if len(self._taken) > REMEMBERED:
             self._taken.popitem(last=False)
+        return True
+
+    def take_audit(self, audit: Audit, key: str) -> bool:
+        """Keep one; ``key`` is another for each. False: the disk is full; offer the same again."""
+        if not self._spool.put(self._packer.pack(AuditRecord(key, audit))):
+            self._shelf.make_room()
+            return False
+        self.counters["audits"] += 1
         return True
 
     def hear(self, pulse: Pulse) -> None:
@@ -117,7 +124,7 @@ class Recorder:
     def _move(self, spooled: Spooled, now_ns: int) -> bool:
         """Into Redis, or out of the way after some tries. False: it must wait."""
         try:
-            fresh = self._store.write(self._decoder.decode(spooled.packed))
+            fresh = self._store.write(self._packer.unpack(spooled.packed))
         except (StoreRefusedError, msgspec.DecodeError) as error:
             self._tries += 1
             if self._tries < TRIES:

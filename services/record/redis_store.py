@@ -1,4 +1,4 @@
-"""Records and pulses in -> Redis, each record exactly once: event, counters, score and its mark in one script.
+"""Records, audits and pulses in -> Redis, each record exactly once: event, counters, score and mark in one script.
 
 Redis does not roll back a script that fails half way, so the script looks at everything that could make a write fail
 before it writes anything.
@@ -7,16 +7,16 @@ before it writes anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import cast
 
 import msgspec
 import redis
 import structlog
-from msgspec import Struct
 
-from services.record.evidence import Evidence
+from services.record.packing import AuditRecord, Record
 from shared.errors import StoreAwayError, StoreRefusedError
 from shared.messages import Outcome, Pulse, Settlement
 from shared.store import STATUS_TTL_S, Keys, away_as_error, connect
@@ -65,47 +65,60 @@ end
 return 1
 """
 
-
-class Record(Struct, frozen=True):
-    """What is spooled: one settlement and where its evidence is."""
-
-    settlement: Settlement
-    evidence: Evidence
+# KEYS: 1 audit (stream), 2 mark of this one (string)
+# ARGV: 1 keep_s; the rest are the audit's words
+STORE_AUDIT = """
+local found = redis.call('TYPE', KEYS[1]).ok
+if found ~= 'none' and found ~= 'stream' then
+  return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is a ' .. found .. ', must be a stream')
+end
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  return 0
+end
+local oldest = math.max(0, redis.call('TIME')[1] - ARGV[1]) * 1000
+redis.call('XADD', KEYS[1], 'MINID', '~', string.format('%d', oldest), '*', unpack(ARGV, 2))
+redis.call('SET', KEYS[2], 1, 'EX', ARGV[1])
+return 1
+"""
 
 
 class RedisStore:
-    """The only writer of a line's events and counters."""
+    """The only writer of a line's events, counters and audit."""
 
     def __init__(self, redis_url: str, line: str, keep_days: float) -> None:
         self._redis = connect(redis_url)
         self._keys = Keys(line)
         self._keep_s = round(min(max(keep_days, MIN_KEEP_DAYS), MAX_KEEP_DAYS) * 86400)
-        self._store = self._redis.register_script(STORE)
+        self._store, self._store_audit = self._redis.register_script(STORE), self._redis.register_script(STORE_AUDIT)
         self._run_id = ""
 
-    def write(self, record: Record) -> bool:
+    def write(self, record: Record | AuditRecord) -> bool:
         """Store one record. False: it was there already.
 
         Raises:
             StoreAwayError: Redis is away, or takes no writes now; try again later.
             StoreRefusedError: Redis works but will not take this record.
         """
+        return self._write_audit(record) if isinstance(record, AuditRecord) else self._write_part(record)
+
+    def _write_audit(self, record: AuditRecord) -> bool:
+        words = _flat(cast(dict[str, object], msgspec.to_builtins(record.audit)))
+        keys = [self._keys.audit, self._keys.audited(record.key)]
+        with _refusals(f"the audit {record.key}"):
+            return bool(self._store_audit(keys=keys, args=[self._keep_s, *words]))
+
+    def _write_part(self, record: Record) -> bool:
         ticket = record.settlement.ticket
         marks, bit = self._keys.settled(ticket.camera, ticket.series, ticket.seq)
         hour = int(record.settlement.settled_at // 3600)
         keys = [marks, self._keys.counts(ticket.camera, hour), self._keys.scores(ticket.camera), self._keys.events]
         scores = _flat(score_fields(record.settlement))
-        event = _flat(event_fields(record)) if record.settlement.outcome is not Outcome.OK else []
+        event = _flat(event_fields(record)) if record.settlement.is_event else []
         reason = record.settlement.reason.value if record.settlement.outcome is Outcome.UNKNOWN else ""
         outcome = record.settlement.outcome.value
         arguments: list[str | int] = [bit, self._keep_s, SCORES_KEPT, outcome, reason, len(scores), *scores, *event]
-        try:
-            with away_as_error():
-                return bool(self._store(keys=keys, args=arguments))
-        except StoreAwayError as error:
-            if _refuses_the_record(error.__cause__):
-                raise StoreRefusedError(f"Redis refuses {ticket.id}: {error.__cause__}") from error
-            raise
+        with _refusals(ticket.id):
+            return bool(self._store(keys=keys, args=arguments))
 
     def has_restarted(self) -> bool:
         """Is it another Redis process than at the last question? The first answer is no.
@@ -214,11 +227,26 @@ def event_fields(record: Record) -> dict[str, object]:
         "map": evidence.map,
         "masks": msgspec.json.encode(evidence.masks).decode(),
         "evidence_error": evidence.error,
+        "part_outcome": settlement.part_outcome.value if settlement.part_outcome else None,
+        "part_reason": settlement.part_reason.value,
+        "cameras": msgspec.json.encode(settlement.cameras).decode(),
     }
 
 
 def _flat(fields: dict[str, object]) -> list[str]:
     return [word for name, value in fields.items() if value is not None for word in (name, str(value))]
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """Tells a Redis that is away from one that will not have this record."""
+    try:
+        with away_as_error():
+            yield
+    except StoreAwayError as error:
+        if _refuses_the_record(error.__cause__):
+            raise StoreRefusedError(f"Redis refuses {what}: {error.__cause__}") from error
+        raise
 
 
 def _refuses_the_record(error: BaseException | None) -> bool:

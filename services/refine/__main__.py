@@ -36,7 +36,7 @@ class Refine:
         self._heart.beat(now_ns)
 
     def _inspect(self, suspect: Suspect, arrays: Arrays, now_ns: int) -> None:
-        if self._settings.same_clock and now_ns > suspect.ticket.deadline_ns:
+        if self._settings.same_clock and suspect.ticket.has_passed(now_ns):
             self._heart.count("outdated")  # the ledger has settled it; the next part needs the time
             return
         image, anomaly_map = arrays["image"].view(np.uint8), arrays["map"].view(np.float32)

@@ -1,4 +1,4 @@
-"""The books of the line: tickets, verdicts and the time in -> exactly one settlement for each ticket out.
+"""The books of the line: tickets, verdicts, the belt and the time in -> exactly one settlement for each ticket out.
 
 Pure: no socket, file, clock or thread. What changes the books is returned as facts, which the caller writes down before
 it acts on them; fed back by ``restore``, they make the same books again.
@@ -7,80 +7,80 @@ it acts on them; fed back by ``restore``, they make the same books again.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 
-import msgspec
 from msgspec import Struct
 
-from services.reject.facts import Decided, Fact, Missing, Numbering, Opened, Settled
-from shared.messages import Action, Outcome, Reason, Settlement, Ticket, Verdict
+from services.reject.belt import Belt
+from services.reject.books import Books, travel_ns
+from services.reject.facts import Decided, Fact, Joined, Opened, Passed, Placed, Settled
+from services.reject.judgement import (
+    SEVERITY,
+    Judgement,
+    Ruling,
+    action_of,
+    judge_part,
+    judge_ticket,
+    of_part,
+    settlement_of,
+)
+from services.reject.lanes import Lanes
+from services.reject.parts import OpenTicket, Part
+from services.reject.series import MAX_JUMP, Series, may_be_first
+from services.reject.track import News, Track
+from shared.messages import EncoderCount, Outcome, Reason, Settlement, Ticket, Verdict
+from shared.settings import LaneSettings
 from shared.wire import NO_ARRAYS, Arrays
 
-MAX_TRAVEL_MS = 3_600_000.0  # nothing is an hour between camera and ejector: such a ticket is malformed, and due now
-SILENCE_NS = 1_000_000_000  # a line whose watchdog is that slow (Beckhoff's default) has read our silence as reject
-MAX_JUMP = 1_000_000  # parts; a larger jump is no gap but a foreign or damaged number
-MAX_FIRST_GAP = 1000  # parts; as many as the queue of `tickets` holds, so as many as a killed capture can lose unseen
 GAPS_A_TURN = 16  # settled between two looks at the deadlines
-SERIES_KEPT = 8  # numberings remembered for each camera; an older one ended several reboots ago
 PICTURES_BYTES = 256 << 20  # of verdicts that wait for their deadlines; beyond that they wait without their pictures
-SEVERITY = {Outcome.OK: 0, Outcome.UNKNOWN: 1, Outcome.NG: 2}
-FAIL_SAFE = {"reject": Action.REJECT, "pass": Action.ACCEPT, "stop": Action.STOP}
-OUTCOMES = ("tickets", "ok", "ng", "unknown", "late", "overrun", "gap")
-ODDITIES = ("late_verdicts", "duplicates", "refused", "pictures_dropped")
+OUTCOMES = ("tickets", "ok", "ng", "unknown", "late", "overrun", "gap", "position")
+ODDITIES = ("late_tickets", "late_verdicts", "duplicates", "refused", "pictures_dropped", "camera_missing")
 
 
 class Exit(Struct, frozen=True):
-    """A part leaves the books: the fact to write down, and the pictures of its verdict."""
+    """A ticket leaves the books: the fact to write down, and the pictures of its verdict.
+
+    ``speaks``: this one carries the part's Signal. ``passed``: the end of its part, to be written down before.
+    """
 
     fact: Settled
     arrays: Arrays
+    speaks: bool = True
+    passed: Passed | None = None
 
-
-class OpenTicket(Struct):
-    """A part between camera and ejector."""
-
-    ticket: Ticket
-    deadline_ns: int
-    in_order: bool
-    missed: bool = False  # its deadline passed while the ledger was down
-    verdict: Verdict | None = None
-    known_ns: int = 0
-    arrays: Arrays = NO_ARRAYS
-
-
-class Series(Struct):
-    """One unbroken numbering. All numbers up to ``high`` are in the books, and above it the open ones of ``ahead``."""
-
-    high: int
-    ahead: set[int]
-    newest_capture_ns: int = 0
-
-
-class Gap(Struct):
-    """Numbers that never came; ``witness`` is the ticket that showed it."""
-
-    witness: Ticket
-    next_seq: int
-    last_seq: int
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """To write down, in this order."""
+        return (self.fact,) if self.passed is None else (self.passed, self.fact)
 
 
 class Ledger:
-    """Settles every ticket once, at its deadline: with its verdict when that came in time, else as UNKNOWN.
+    """Settles every ticket once, when its part is at the ejector: with its verdict if that came in time, else UNKNOWN.
 
     ``fail_safe`` gives each recipe's policy for UNKNOWN parts (reject, pass or stop; reject for a recipe it lacks).
     ``same_clock``: capture_ns is on the ledger's clock; if not, the time to decide runs from the ticket's arrival.
+    ``belt`` is where parts in counts are; ``lanes`` are the cameras that decide together.
     """
 
-    def __init__(self, fail_safe: Mapping[str, str], same_clock: bool, pictures_bytes: int = PICTURES_BYTES) -> None:
+    def __init__(
+        self,
+        fail_safe: Mapping[str, str],
+        same_clock: bool,
+        pictures_bytes: int = PICTURES_BYTES,
+        belt: Belt | None = None,
+        lanes: Mapping[str, LaneSettings] | None = None,
+    ) -> None:
         self._fail_safe, self._same_clock = fail_safe, same_clock
         self._pictures_bytes, self._held_bytes = pictures_bytes, 0
-        self._open: dict[str, OpenTicket] = {}
+        self._books = Books(Track(belt), Lanes(lanes or {}))
+        self._open, self._numbers = self._books.open, self._books.numbers
+        self._track, self._lanes = self._books.track, self._books.lanes
         self._deadlines: list[tuple[int, int, str]] = []
         self._scheduled = 0  # keeps the order of arrival between equal deadlines
-        self._series: dict[str, OrderedDict[str, Series]] = {}
-        self._gaps: deque[Gap] = deque()
+        self._results: list[Settled] = []
         self.counters = dict.fromkeys((*OUTCOMES, *ODDITIES), 0)
+        self.late_in_a_row = 0  # parts
         self.trouble = ""
 
     @property
@@ -90,18 +90,18 @@ class Ledger:
 
     def open(self, ticket: Ticket, now_ns: int) -> list[Fact]:
         """A ticket came on its stream. Numbers that it skips are missing, and due at once."""
-        series = self._series_of(ticket)
+        series = self._numbers.of(ticket)
         if self._is_foreign(ticket, series):
             return []
         if ticket.seq <= series.high:
             self._refuse_old(ticket, series)
             return []
-        self._advance(series, ticket)
+        self._numbers.advance(series, ticket)
         entry = self._open.get(ticket.id)
         if entry is not None:  # its verdict was faster
             entry.in_order = True
-            return [Opened(entry.ticket, entry.deadline_ns, in_order=True)]
-        return [self._enter(ticket, now_ns, in_order=True)]
+            return [Opened(entry.ticket, entry.deadline_ns, True, entry.start_ns)]
+        return self._enter(ticket, now_ns, in_order=True)
 
     def decide(self, verdict: Verdict, arrays: Arrays, now_ns: int) -> list[Fact]:
         """A verdict came; it opens its ticket when that has not come. Of several in time the worst counts."""
@@ -110,9 +110,9 @@ class Ledger:
         if ticket.id not in self._open:
             if not self._may_open(ticket):
                 return []
-            facts.append(self._enter(ticket, now_ns, in_order=False))
+            facts += self._enter(ticket, now_ns, in_order=False)
         entry = self._open[ticket.id]
-        if now_ns > entry.deadline_ns:
+        if self._is_late(entry, now_ns):
             self._tally("late_verdicts", ticket.camera)
         elif entry.verdict is not None and SEVERITY[verdict.outcome] <= SEVERITY[entry.verdict.outcome]:
             self._tally("duplicates", ticket.camera)
@@ -120,108 +120,68 @@ class Ledger:
             entry.verdict, entry.known_ns = verdict, now_ns
             self._hold(entry, arrays)
             facts.append(Decided(verdict, now_ns))
+            self._tell(entry, now_ns)
         return facts
 
+    def move(self, reading: EncoderCount, now_ns: int) -> list[Fact]:
+        """The belt's encoder was read."""
+        return self._follow(self._track.read(reading, now_ns), now_ns)
+
+    def take_results(self) -> list[Settled]:
+        """Parts that all their cameras have decided since the last call, as they would be settled now."""
+        results, self._results = self._results, []
+        return results
+
     def due(self, now_ns: int, now_at: float) -> list[Exit]:
-        """Settle every ticket whose deadline has come, and some of the missing numbers: call again while there are."""
-        exits = []
+        """Settle every part that is at the ejector, and some of the missing numbers: call again while there are."""
+        self._follow(self._track.turn(now_ns), now_ns)
+        exits: list[Exit] = []
         while self._deadlines and self._deadlines[0][0] <= now_ns:
-            entry = self._open.pop(heapq.heappop(self._deadlines)[2])
-            self._close(entry.ticket)
-            exits.append(self._settle(entry, now_ns, now_at))
-            self._hold(entry, NO_ARRAYS)
+            deadline_ns, _, ticket_id = heapq.heappop(self._deadlines)
+            entry = self._open.get(ticket_id)
+            if entry is not None:  # else it was settled with its part
+                exits += self._settle(entry, deadline_ns, now_ns, now_at)
         for _ in range(GAPS_A_TURN):
-            if not self._gaps:
+            missing = self._numbers.next_missing()
+            if missing is None:
                 break
-            exits.append(self._settle_missing(self._gaps[0], now_ns, now_at))
+            exits.append(self._settle_missing(missing, now_ns, now_at))
         return exits
 
     def next_due_ns(self) -> int | None:
         """When ``due`` has something to do next; 0: now; None: not before another message comes."""
-        if self._gaps:
+        if self._numbers.has_missing:
             return 0
-        return self._deadlines[0][0] if self._deadlines else None
+        times_ns = [self._deadlines[0][0]] if self._deadlines else []
+        belt_ns = self._track.next_due_ns()
+        return min([*times_ns, belt_ns] if belt_ns is not None else times_ns, default=None)
 
     def restore(self, facts: Iterable[Fact], now_ns: int, same_boot: bool) -> None:
         """Take up the books of an earlier life. What became due meanwhile, or was open before a reboot, is due now."""
-        for fact in facts:
-            self._retrace(fact)
-        for entry in self._open.values():
-            entry.missed = not same_boot or entry.deadline_ns <= now_ns
-            if not same_boot:
-                entry.deadline_ns = now_ns  # the old boot's clock means nothing now
-            self._schedule(entry)
+        self._books.retrace(facts, same_boot)
+        for entry in list(self._open.values()):
             self._tally("tickets", entry.ticket.camera)
+            self._take_up(entry, now_ns, same_boot)
+        if not same_boot:
+            self._lanes.forget(positions_only=False)
 
     def facts(self) -> list[Fact]:
         """The books in as few facts as possible: all that ``restore`` needs."""
-        return [*self._facts_of_series(), *self._facts_of_open()]
+        return self._books.facts()
 
-    def _facts_of_series(self) -> Iterator[Fact]:
-        for camera, kept in self._series.items():
-            for name, series in kept.items():
-                yield Numbering(camera, name, series.high)
-        for gap in self._gaps:
-            yield Missing(gap.witness, gap.next_seq, gap.last_seq)
-
-    def _facts_of_open(self) -> Iterator[Fact]:
-        for entry in self._open.values():
-            yield Opened(entry.ticket, entry.deadline_ns, entry.in_order)
-            if entry.verdict is not None:
-                yield Decided(entry.verdict, entry.known_ns)
-
-    def _retrace(self, fact: Fact) -> None:
-        if isinstance(fact, Opened):
-            self._retrace_opened(fact)
-        elif isinstance(fact, Decided):
-            if (entry := self._open.get(fact.verdict.ticket.id)) is not None:
-                entry.verdict, entry.known_ns = fact.verdict, fact.known_ns
-        elif isinstance(fact, Settled):
-            self._retrace_settled(fact.settlement)
-        elif isinstance(fact, Numbering):
-            self._remember(fact.camera, fact.series, Series(fact.high, set()))
-        elif isinstance(fact, Missing):
-            self._gaps.append(Gap(fact.witness, fact.first_seq, fact.last_seq))
-
-    def _retrace_opened(self, fact: Opened) -> None:
-        series = self._series_of(fact.ticket)
-        if fact.in_order:
-            self._advance(series, fact.ticket)
-        elif fact.ticket.seq > series.high:
-            series.ahead.add(fact.ticket.seq)
-        entry = self._open.setdefault(fact.ticket.id, OpenTicket(fact.ticket, fact.deadline_ns, fact.in_order))
-        entry.in_order = fact.in_order
-
-    def _retrace_settled(self, settlement: Settlement) -> None:
-        ticket = settlement.ticket
-        self._open.pop(ticket.id, None)
-        if settlement.reason is not Reason.GAP:
-            self._close(ticket)
-            return
-        for gap in self._gaps:
-            same = (gap.witness.camera, gap.witness.series) == (ticket.camera, ticket.series)
-            if same and gap.next_seq <= ticket.seq <= gap.last_seq:
-                gap.next_seq = ticket.seq + 1
-        self._gaps = deque(gap for gap in self._gaps if gap.next_seq <= gap.last_seq)
-
-    def _series_of(self, ticket: Ticket) -> Series:
-        """The numbering of the ticket; a new one starts at 1, unless so much is missing that it is only new to us."""
-        known = self._known_series(ticket)
-        if known is not None:
-            return known
-        starts = 0 < ticket.seq <= MAX_FIRST_GAP
-        return self._remember(ticket.camera, ticket.series, Series(0 if starts else ticket.seq - 1, set()))
-
-    def _known_series(self, ticket: Ticket) -> Series | None:
-        kept = self._series.get(ticket.camera)
-        return kept.get(ticket.series) if kept else None
-
-    def _remember(self, camera: str, name: str, series: Series) -> Series:
-        kept = self._series.setdefault(camera, OrderedDict())
-        kept[name] = series
-        if len(kept) > SERIES_KEPT:
-            kept.popitem(last=False)
-        return series
+    def _take_up(self, entry: OpenTicket, now_ns: int, same_boot: bool) -> None:
+        """Schedule one open ticket of an earlier life."""
+        passed = entry.part is not None and entry.part.passed is not None
+        if not same_boot or passed or entry.lost:
+            entry.missed, entry.deadline_ns = not entry.lost, now_ns  # the old boot's clock means nothing now
+        elif entry.deadline_ns is not None:
+            entry.missed = entry.deadline_ns <= now_ns
+        else:
+            self._follow(self._track.restore(entry, now_ns), now_ns)
+        if entry.part is None and (entry.deadline_ns is not None or entry.target is not None):
+            self._join(entry, now_ns)
+        if entry.deadline_ns is not None:
+            self._schedule(entry, entry.deadline_ns)
 
     def _is_foreign(self, ticket: Ticket, series: Series) -> bool:
         if ticket.seq - series.high <= MAX_JUMP:
@@ -237,26 +197,62 @@ class Ledger:
 
     def _may_open(self, ticket: Ticket) -> bool:
         """May a verdict open this ticket? Not a settled one, and not the first of a numbering that we cannot place."""
-        if self._known_series(ticket) is None and not 0 < ticket.seq <= MAX_FIRST_GAP:
+        if self._numbers.known(ticket) is None and not may_be_first(ticket):
             self._tally("refused", ticket.camera)
             return False
-        series = self._series_of(ticket)
+        series = self._numbers.of(ticket)
         if ticket.seq <= series.high or ticket.seq in series.ahead:
             self._tally("late_verdicts", ticket.camera)
             return False
         return not self._is_foreign(ticket, series)
 
-    def _enter(self, ticket: Ticket, now_ns: int, in_order: bool) -> Opened:
-        series = self._series_of(ticket)
+    def _enter(self, ticket: Ticket, now_ns: int, in_order: bool) -> list[Fact]:
+        series = self._numbers.of(ticket)
         series.newest_capture_ns = max(series.newest_capture_ns, ticket.capture_ns)
         if not in_order:
             series.ahead.add(ticket.seq)
         start_ns = min(ticket.capture_ns, now_ns) if self._same_clock else now_ns
-        entry = OpenTicket(ticket, start_ns + _travel_ns(ticket), in_order)
+        deadline_ns = start_ns + travel_ns(ticket) if ticket.travel_counts is None else None
+        entry = OpenTicket(ticket, start_ns, in_order, deadline_ns)
         self._open[ticket.id] = entry
-        self._schedule(entry)
         self._tally("tickets", ticket.camera)
-        return Opened(ticket, entry.deadline_ns, in_order)
+        opened = Opened(ticket, deadline_ns, in_order, start_ns)
+        if deadline_ns is None:
+            return [opened, *self._follow(self._track.enter(entry), now_ns)]
+        facts = self._join(entry, now_ns)
+        self._schedule(entry, entry.deadline_ns or deadline_ns)
+        return [opened, *facts]
+
+    def _follow(self, news: News, now_ns: int) -> list[Fact]:
+        """What the belt has done to the tickets in counts."""
+        facts = news.facts
+        if news.broken:
+            self._lanes.forget(positions_only=True)
+        for entry in self._still_open(news.lost):
+            entry.lost, entry.deadline_ns = True, now_ns
+            facts += self._join(entry, now_ns) if entry.part is None else []
+            self._schedule(entry, now_ns)
+        for entry in self._still_open(news.placed):
+            facts += [Placed(entry.ticket.id, entry.target or 0), *self._join(entry, now_ns)]
+            if entry.deadline_ns is not None:
+                self._schedule(entry, entry.deadline_ns)
+        for entry in self._still_open(news.reached):
+            self._schedule(entry, entry.deadline_ns or now_ns)
+        return facts
+
+    def _still_open(self, entries: Iterable[OpenTicket]) -> Iterator[OpenTicket]:
+        return (entry for entry in entries if entry.ticket.id in self._open)
+
+    def _join(self, entry: OpenTicket, now_ns: int) -> list[Fact]:
+        """Find the part of a ticket. One that has passed already makes the ticket due at once."""
+        camera = entry.ticket.camera
+        if self._lanes.lane_of(camera) is None:
+            entry.part = Part(cameras=[camera], tickets=[entry])
+        elif self._lanes.join(entry).passed is not None:
+            self._tally("late_tickets", camera)
+            entry.deadline_ns = now_ns
+        self._tell(entry, now_ns)
+        return [Joined(entry.ticket.id, entry.part.number)] if entry.part and entry.part.number else []
 
     def _hold(self, entry: OpenTicket, arrays: Arrays) -> None:
         """These are the entry's pictures now; those it had are let go."""
@@ -267,71 +263,95 @@ class Ledger:
         entry.arrays = arrays
         self._held_bytes += _size_bytes(arrays)
 
-    def _schedule(self, entry: OpenTicket) -> None:
+    def _schedule(self, entry: OpenTicket, deadline_ns: int) -> None:
         self._scheduled += 1
-        heapq.heappush(self._deadlines, (entry.deadline_ns, self._scheduled, entry.ticket.id))
+        heapq.heappush(self._deadlines, (deadline_ns, self._scheduled, entry.ticket.id))
 
-    def _close(self, ticket: Ticket) -> None:
-        """When a part is at the ejector, those before it have passed: what has not come by now never will."""
-        series = self._known_series(ticket)
-        if series is not None:
-            self._advance(series, ticket)
+    def _is_late(self, entry: OpenTicket, now_ns: int) -> bool:
+        """Is the window of the ticket's part open already?"""
+        if entry.part is None:
+            return False
+        opens_ns = _earliest(self._track.opens_ns(one) for one in entry.part.tickets)
+        return entry.part.passed is not None or (opens_ns is not None and now_ns > opens_ns)
 
-    def _advance(self, series: Series, witness: Ticket) -> None:
-        """All numbers up to the witness's are in the books now; those that never came become gaps."""
-        if witness.seq <= series.high:
+    def _tell(self, entry: OpenTicket, now_ns: int) -> None:
+        """A Result, when every camera of the ticket's part has decided in time and it is news."""
+        part = entry.part
+        if part is None or part.passed is not None or any(one.verdict is None for one in part.tickets):
             return
-        expected = series.high + 1
-        for seq in [*sorted(n for n in series.ahead if n < witness.seq), witness.seq]:
-            if seq > expected:
-                self._gaps.append(Gap(witness, expected, seq - 1))
-            expected = seq + 1
-        series.high = witness.seq
-        series.ahead = {n for n in series.ahead if n > witness.seq}
+        opens_ns = _earliest(self._track.expected_ns(one) for one in part.tickets)
+        if self._lanes.missing(part) or (opens_ns is not None and opens_ns < now_ns):
+            return
+        ruling = judge_part(part, (), now_ns if opens_ns is None else opens_ns, now_ns, self._fail_safe)
+        if part.told is None or SEVERITY[ruling.part.outcome] > SEVERITY[part.told]:
+            part.told = ruling.part.outcome
+            settlement = self._settlement(part, ruling, ruling.speaker, opens_ns, now_ns, 0.0)
+            self._results.append(Settled(settlement, opens_ns or 0))
 
-    def _settle(self, entry: OpenTicket, now_ns: int, now_at: float) -> Exit:
-        verdict = entry.verdict
-        outcome, reason = _judgement(entry, now_ns)
-        settlement = Settlement(
-            ticket=entry.ticket,
-            outcome=outcome,
-            reason=reason,
-            action=self._action(outcome, entry.ticket.recipe),
-            settled_ns=now_ns,
-            settled_at=now_at,
+    def _settle(self, entry: OpenTicket, opened_ns: int, now_ns: int, now_at: float) -> list[Exit]:
+        """The ticket is due, and with it its part."""
+        part = entry.part
+        assert part is not None
+        if part.passed is not None:
+            part.tickets.remove(entry)
+            return [self._settle_late(entry, part.passed, opened_ns, now_ns, now_at)]
+        missing = self._lanes.missing(part)
+        ruling = judge_part(part, missing, opened_ns, now_ns, self._fail_safe)
+        self._count_part(part, ruling, missing)
+        passed = _end_of(part, ruling) if part.lane else None
+        tickets = list(part.tickets)
+        exits = []
+        for number in sorted(range(len(tickets)), key=lambda one: one != ruling.speaker):
+            settlement = self._settlement(part, ruling, number, opened_ns, now_ns, now_at)
+            speaks = number == ruling.speaker
+            exits.append(self._leave(tickets[number], settlement, opened_ns, speaks, passed if speaks else None))
+        if passed is not None:
+            self._lanes.put_away(part, passed)
+        return exits
+
+    def _settlement(
+        self, part: Part, ruling: Ruling, number: int, opened_ns: int | None, now_ns: int, now_at: float
+    ) -> Settlement:
+        settlement = settlement_of(
+            part.tickets[number], ruling.tickets[number], ruling.action, opened_ns, now_ns, now_at
         )
-        if verdict is not None:
-            start_ns = entry.deadline_ns - _travel_ns(entry.ticket)
-            settlement = msgspec.structs.replace(
-                settlement,
-                latency_ms=(entry.known_ns - start_ns) / 1e6,
-                margin_ms=(entry.deadline_ns - entry.known_ns) / 1e6,
-                stage=verdict.stage,
-                score=verdict.score,
-                threshold=verdict.threshold,
-                defects=verdict.defects,
-                bundle=verdict.bundle,
-                localize_ms=verdict.localize_ms,
-                refine_ms=verdict.refine_ms,
-            )
-        self._count(settlement)
-        return Exit(Settled(settlement, entry.deadline_ns), entry.arrays)
+        if not part.lane:
+            return settlement
+        return of_part(settlement, ruling.part, self._lanes.name_of(part), part.number, part.cameras)
 
-    def _settle_missing(self, gap: Gap, now_ns: int, now_at: float) -> Exit:
-        ticket = msgspec.structs.replace(gap.witness, seq=gap.next_seq, part_id="")
-        gap.next_seq += 1
-        if gap.next_seq > gap.last_seq:
-            self._gaps.popleft()
-        action = self._action(Outcome.UNKNOWN, ticket.recipe)
+    def _settle_late(self, entry: OpenTicket, passed: Passed, opened_ns: int, now_ns: int, now_at: float) -> Exit:
+        """Its part was signalled without it."""
+        judgement = judge_ticket(entry, [entry], opened_ns, now_ns)
+        settlement = settlement_of(entry, judgement, passed.action, opened_ns, now_ns, now_at)
+        whole = Judgement(passed.outcome, passed.reason)
+        settlement = of_part(settlement, whole, "", passed.part, passed.cameras)
+        return self._leave(entry, settlement, opened_ns, speaks=False)
+
+    def _leave(
+        self, entry: OpenTicket, settlement: Settlement, opened_ns: int, speaks: bool, passed: Passed | None = None
+    ) -> Exit:
+        del self._open[entry.ticket.id]
+        self._numbers.close(entry.ticket)
+        self._count(settlement)
+        exit_ = Exit(Settled(settlement, opened_ns), entry.arrays, speaks, passed)
+        self._hold(entry, NO_ARRAYS)
+        return exit_
+
+    def _settle_missing(self, ticket: Ticket, now_ns: int, now_at: float) -> Exit:
+        """A number that never came. In a lane its part is told by the other cameras' tickets: it has no Signal."""
+        action = action_of(Outcome.UNKNOWN, [ticket.recipe], self._fail_safe)
         settlement = Settlement(ticket, Outcome.UNKNOWN, Reason.GAP, action, settled_ns=now_ns, settled_at=now_at)
         self._tally("tickets", ticket.camera)
         self._count(settlement)
-        return Exit(Settled(settlement, now_ns), NO_ARRAYS)
+        return Exit(Settled(settlement, now_ns), NO_ARRAYS, speaks=self._lanes.lane_of(ticket.camera) is None)
 
-    def _action(self, outcome: Outcome, recipe: str) -> Action:
-        if outcome is Outcome.UNKNOWN:
-            return FAIL_SAFE[self._fail_safe.get(recipe, "reject")]
-        return Action.ACCEPT if outcome is Outcome.OK else Action.REJECT
+    def _count_part(self, part: Part, ruling: Ruling, missing: Iterable[str]) -> None:
+        for camera in missing:
+            self._tally("camera_missing", camera)
+        if ruling.late:
+            self.late_in_a_row += 1
+        elif any(one.verdict is not None for one in part.tickets):
+            self.late_in_a_row = 0
 
     def _count(self, settlement: Settlement) -> None:
         self._tally(settlement.outcome.value, settlement.ticket.camera)
@@ -344,23 +364,22 @@ class Ledger:
             self.counters[key] = self.counters.get(key, 0) + 1
 
 
+def _end_of(part: Part, ruling: Ruling) -> Passed:
+    return Passed(
+        part.number,
+        part.lane,
+        part.part_id,
+        part.moment,
+        tuple(part.cameras),
+        ruling.part.outcome,
+        ruling.part.reason,
+        ruling.action,
+    )
+
+
+def _earliest(times_ns: Iterable[int | None]) -> int | None:
+    return min((at_ns for at_ns in times_ns if at_ns is not None), default=None)
+
+
 def _size_bytes(arrays: Arrays) -> int:
     return sum(array.nbytes for array in arrays.values())
-
-
-def _travel_ns(ticket: Ticket) -> int:
-    return round(ticket.travel_ms * 1e6) if 0 <= ticket.travel_ms <= MAX_TRAVEL_MS else 0
-
-
-def _judgement(entry: OpenTicket, now_ns: int) -> tuple[Outcome, Reason]:
-    """Only a verdict that was known in time counts, and OK only when the line can be told in time."""
-    verdict = entry.verdict
-    if verdict is not None and verdict.outcome is Outcome.NG:
-        return Outcome.NG, verdict.reason if verdict.reason is not Reason.NONE else Reason.DEFECT
-    if entry.missed or now_ns - entry.deadline_ns > SILENCE_NS:
-        return Outcome.UNKNOWN, Reason.RESTART
-    if verdict is None:
-        return Outcome.UNKNOWN, Reason.LATE
-    if verdict.outcome is Outcome.OK:
-        return Outcome.OK, Reason.NONE
-    return Outcome.UNKNOWN, verdict.reason if verdict.reason is not Reason.NONE else Reason.BAD_PICTURE

@@ -26,10 +26,14 @@ class Readiness:
         else:
             self._blind.discard(pulse.service)
 
-    def missing(self, now_ns: int) -> tuple[str, ...]:
-        """The silent processes and the cameras without a picture; empty: the line can inspect."""
-        return tuple(
+    def missing(self, now_ns: int, encoder: bool = True) -> tuple[str, ...]:
+        """The silent processes, the cameras without a picture, and "encoder" unless it tells where the belt is.
+
+        Empty: the line can inspect.
+        """
+        silent = [
             owner
             for owner, heard_ns in self._heard_ns.items()
             if heard_ns is None or now_ns - heard_ns > SILENT_NS or owner in self._blind
-        )
+        ]
+        return (*silent, *(() if encoder else ("encoder",)))

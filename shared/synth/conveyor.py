@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from shared.errors import SettingsError, SightlineError, SourceError
 from shared.synth.belt import BELT_GREY, LOOP_PX, Sprite, expose_frame, lay, paint_belt, paint_lamp
+from shared.synth.motion import STEADY, Motion, read_motion
 from shared.synth.noise import Plane, cloud, plane, three
 from shared.synth.parts import PARTS
 from shared.synth.pose import Pose, pose_at
@@ -48,10 +49,11 @@ class ConveyorSettings:
     height_px: int = 360
     fps: float = 25.0
     parts_per_s: float = 2.5  # mean
-    speed_px_s: float = 700.0
+    speed_px_s: float = 700.0  # nominal
     part_px: int = 180  # side of a part's sprite
     defect_rate: float = 0.15  # 0..1
     surface: str = "hex nut"
+    motion: Motion = STEADY
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Conveyor:
         _check(settings)
         self.settings = settings
         self._known: list[ConveyorPart] = []
+        self._places_s: list[float] = []  # where the parts lie, in seconds of nominal speed from the middle column
         self._spacing_rng = np.random.default_rng((settings.seed, 1))
         self._belt = paint_belt(np.random.default_rng((settings.seed, 0)), settings.height_px, settings.width_px)
         self._lamp = paint_lamp((settings.height_px, settings.width_px))
@@ -80,7 +83,7 @@ class Conveyor:
 
     def parts(self, until_s: float) -> list[ConveyorPart]:
         """Every part that crosses the middle column before `until_s`, earliest first."""
-        return self._known[: self._count_before(until_s)]
+        return self._known[: self._count_before(self.settings.motion.travel_s(until_s))]
 
     def sprite(self, number: int) -> tuple[NDArray[np.uint8], Plane, NDArray[np.bool_]]:
         """One part without belt, lamp and noise: (P, P, 3) BGR, its (P, P) alpha 0..1 and (P, P) defect mask."""
@@ -90,9 +93,10 @@ class Conveyor:
     def frame(self, time_s: float) -> NDArray[np.uint8]:
         """(H, W, 3) BGR at any time >= 0; the same time gives the same frame."""
         settings = self.settings
-        start = -round(settings.speed_px_s * time_s) % LOOP_PX
+        travel_s = settings.motion.travel_s(time_s)
+        start = -round(settings.speed_px_s * travel_s) % LOOP_PX
         picture = self._belt[:, start : start + settings.width_px].copy()
-        for sprite, left_px in self._in_view(time_s):
+        for sprite, left_px in self._in_view(travel_s):
             lay(picture, sprite, left_px)
         flicker = 1 + _FLICKER * np.sin(2 * np.pi * 9.7 * time_s)
         rng = np.random.default_rng((settings.seed, 4, round(time_s * 1e6)))
@@ -102,36 +106,37 @@ class Conveyor:
         """(H, W) the defects in the frame of that time."""
         settings, side = self.settings, self.settings.part_px
         wide = np.zeros((settings.height_px, settings.width_px + 2 * side), bool)
-        for sprite, left_px in self._in_view(time_s):
+        for sprite, left_px in self._in_view(settings.motion.travel_s(time_s)):
             rows = wide[sprite.top_px : sprite.top_px + side, left_px + side : left_px + 2 * side]
             rows |= sprite.mask[: len(rows)]
         return wide[:, side:-side]
 
-    def _in_view(self, time_s: float) -> list[tuple[Sprite, int]]:
-        """The parts in the frame, each with the column of its left edge, px."""
+    def _in_view(self, travel_s: float) -> list[tuple[Sprite, int]]:
+        """The parts in the frame when the belt has gone so far, each with the column of its left edge, px."""
         settings = self.settings
-        travel_px = round(settings.speed_px_s * time_s)
+        travel_px = round(settings.speed_px_s * travel_s)
         reach_s = (settings.width_px + settings.part_px) / 2 / settings.speed_px_s
         found = []
-        for number in range(self._count_before(time_s - reach_s), self._count_before(time_s + reach_s)):
-            centre_px = settings.width_px / 2 + travel_px - settings.speed_px_s * self._known[number].crossing_s
+        for number in range(self._count_before(travel_s - reach_s), self._count_before(travel_s + reach_s)):
+            centre_px = settings.width_px / 2 + travel_px - settings.speed_px_s * self._places_s[number]
             found.append((self._sprite(number), round(centre_px) - settings.part_px // 2))
         return found
 
-    def _count_before(self, time_s: float) -> int:
-        while not self._known or self._known[-1].crossing_s <= time_s:
-            self._known.append(self._next_part())
-        return bisect_left(self._known, time_s, key=lambda part: part.crossing_s)
+    def _count_before(self, travel_s: float) -> int:
+        while not self._places_s or self._places_s[-1] <= travel_s:
+            self._add_part()
+        return bisect_left(self._places_s, travel_s)
 
-    def _next_part(self) -> ConveyorPart:
+    def _add_part(self) -> None:
         settings, number = self.settings, len(self._known)
         jittered_s = self._spacing_rng.uniform(1 - _JITTER, 1 + _JITTER) / settings.parts_per_s
         gap_s = max(jittered_s, _CLOSEST * settings.part_px / settings.speed_px_s)
-        crossing_s = (self._known[-1].crossing_s if self._known else _FIRST_S) + gap_s
+        place_s = (self._places_s[-1] if self._places_s else _FIRST_S) + gap_s
         rng = np.random.default_rng((settings.seed, 2, number))
         defective = bool(rng.random() < settings.defect_rate)
         defect = str(rng.choice(fitting(settings.surface))) if defective else None
-        return ConveyorPart(number, crossing_s, defective, defect)
+        self._places_s.append(place_s)
+        self._known.append(ConveyorPart(number, settings.motion.time_s(place_s), defective, defect))
 
     def _choose_design(self) -> tuple[int, float]:
         """The first design of the surface that stands off from the belt (a camera must see parts come and go), and
@@ -169,7 +174,7 @@ class Conveyor:
         room_px = max(settings.height_px - settings.part_px, 0)
         top_px = round(room_px / 2 + room_px * rng.uniform(-0.15, 0.15))
         while number >= len(self._known):
-            self._known.append(self._next_part())
+            self._add_part()
         defect = self._known[number].defect
         mask = np.zeros(scene.shape, np.bool_)
         if defect is not None:
@@ -216,12 +221,13 @@ def write_film(conveyor: Conveyor, film: Path, truth: Path, seconds: float) -> N
     truth.write_text("".join(lines))
 
 
-def stream_raw(conveyor: Conveyor, truth: Path, seconds: float) -> None:
+def stream_raw(conveyor: Conveyor, truth: Path, seconds: float, start_ns: int) -> None:
     """Raw BGR frames to standard output at the pace of the clock: a slow reader loses frames, not time.
 
-    `truth` gets a line as each part crosses; `crossing_ns` is CLOCK_MONOTONIC.
+    The belt's first moment is ``start_ns``, CLOCK_MONOTONIC: whoever knows it knows where the belt is. `truth` gets a
+    line as each part crosses; `crossing_ns` is on that clock.
     """
-    settings, start_ns, told, due = conveyor.settings, time.monotonic_ns(), 0, 0
+    settings, told, due = conveyor.settings, 0, 0
     with truth.open("w") as log:
         while (now_s := (time.monotonic_ns() - start_ns) / 1e9) < seconds:
             if now_s < due / settings.fps:
@@ -275,6 +281,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts-per-s", type=float, default=known.parts_per_s)
     parser.add_argument("--defect-rate", type=float, default=known.defect_rate, help="0..1")
     parser.add_argument("--surface", choices=sorted(PARTS), default=known.surface)
+    parser.add_argument("--motion", type=read_motion, default=STEADY, metavar="S:SHARE,…", help="speed at moments")
+    parser.add_argument("--start-ns", type=int, help="with --raw: CLOCK_MONOTONIC of the first moment (default: now)")
     return parser.parse_args()
 
 
@@ -289,11 +297,13 @@ def main() -> None:
         parts_per_s=given.parts_per_s,
         defect_rate=given.defect_rate,
         surface=given.surface,
+        motion=given.motion,
     )
     try:
         conveyor = Conveyor(settings)
         if given.raw:
-            stream_raw(conveyor, given.truth, float("inf") if given.seconds is None else given.seconds)
+            start_ns = time.monotonic_ns() if given.start_ns is None else given.start_ns
+            stream_raw(conveyor, given.truth, float("inf") if given.seconds is None else given.seconds, start_ns)
         else:
             write_film(conveyor, given.video, given.truth, 60.0 if given.seconds is None else given.seconds)
     except BrokenPipeError:

@@ -78,6 +78,7 @@ def test_published_ports_are_those_of_the_line_and_local_by_default(line: LineSe
     assert line.reject.publish == "tcp://*:8699"
     assert published == {
         "console": [f"${{CONSOLE_ADDRESS:-127.0.0.1}}:{line.console.port}:{line.console.port}"],
+        "link-plc": [f"${{PLC_ADDRESS:-127.0.0.1}}:502:{line.links['plc'].modbus_server.port}"],
         "reject": ["${SIGNALS_ADDRESS:-127.0.0.1}:8699:8699"],
     }
     assert SERVICES["console"]["healthcheck"]["test"][5] == f"http://127.0.0.1:{line.console.port}/healthz"
@@ -97,6 +98,7 @@ def test_what_must_survive_lies_on_a_volume(line: LineSettings) -> None:
     assert [state] in mounts["capture-cam1"]
     assert [state] in mounts["reject"]
     assert [state] in mounts["record"]
+    assert [state] in mounts["link-plc"]
     assert [evidence] in mounts["record"]
     assert [evidence, "ro"] in mounts["console"]
     assert {volume.split(":")[0] for s in SERVICES.values() for volume in s.get("volumes", [])} == set(

@@ -77,3 +77,5 @@ def test_ticket_knows_its_name_and_deadline() -> None:
     ticket = Ticket("cam1", "s1", 7, "part 7", "nut", capture_ns=1_000, captured_at=0.0, travel_ms=1.5)
     assert ticket.id == "cam1:s1:7"
     assert ticket.deadline_ns == 1_501_000
+    assert [ticket.has_passed(at_ns) for at_ns in (1_501_000, 1_501_001)] == [False, True]
+    assert not msgspec.structs.replace(ticket, travel_counts=5).has_passed(10**18)

@@ -35,6 +35,38 @@ def camera_of(**changes: object) -> dict:
     return {"cam1": {"source": "pictures", "recipe": "nut", **changes}}
 
 
+def lane_of(**changes: object) -> dict:
+    return {"lanes": {"l": {"cameras": ["a", "b"], "match": "part_id", **changes}}}
+
+
+TWO_CAMERAS = {
+    "cameras": {name: {"source": "x", "recipe": "nut", "trigger": {"kind": "message"}} for name in ("a", "b")},
+}
+IN_COUNTS = {
+    "encoder": {"max_counts_per_s": 9},
+    "cameras": {name: {"source": "x", "recipe": "nut", "travel_counts": 9} for name in ("a", "b")},
+}
+WRONG_LANES = [
+    (lane_of(cameras=["a"]), "lanes.l.cameras: Tuple should have at least 2 items"),
+    (lane_of(cameras=["a", "a"]), "lanes.l: cameras: the same camera twice"),
+    (lane_of(cameras=["a", "bb"]), "lanes.l.cameras: there is no camera 'bb'; did you mean 'b'?"),
+    (lane_of(tolerance_ms=5), "lanes.l: match: part_id takes no tolerance, tolerance_ms is given"),
+    (lane_of(match="arrival"), "lanes.l: match: arrival takes tolerance_ms or tolerance_counts, none is given"),
+    (lane_of(match="arrival", tolerance_ms=5, tolerance_counts=5), "lanes.l: match: arrival takes tolerance_ms or"),
+    (lane_of(match="arrival", tolerance_counts=5), "lanes.l: tolerance_counts goes with travel_counts"),
+    ({**IN_COUNTS, **lane_of(match="arrival", tolerance_ms=5)}, "lanes.l: tolerance_counts goes with travel_counts"),
+    ({**IN_COUNTS, **lane_of()}, "cameras.a.trigger.kind: must be message, for lanes.l matches part ids"),
+    (
+        {"lanes": {**lane_of()["lanes"], "m": {"cameras": ["b", "a"], "match": "part_id"}}},
+        "lanes.m.cameras: 'b' is in 'l' already",
+    ),
+    (
+        {**IN_COUNTS, "cameras": {**TWO_CAMERAS["cameras"], "b": IN_COUNTS["cameras"]["b"]}, **lane_of()},
+        "lanes.l.cameras: all of them need travel_counts, or none",
+    ),
+]
+
+
 def test_file_is_read_and_variables_override_it(file, monkeypatch) -> None:
     monkeypatch.setenv("SIGHTLINE_BUNDLES", "/srv/bundles")  # of the machine, not of the line
     monkeypatch.setenv("SIGHTLINE_CONSOLE__PORT", "9000")
@@ -62,6 +94,16 @@ def test_file_is_read_and_variables_override_it(file, monkeypatch) -> None:
         ({"line": None}, "line: must be text"),
         ({"wire": {"curve_keys": f"{SECRET} x"}}, "wire.curve_keys: must be `public secret`, 40 signs each"),
         (
+            {"cameras": camera_of(travel_ms=5, travel_counts=5)},
+            "cameras.cam1: travel_counts: give it or travel_ms, not",
+        ),
+        ({"cameras": camera_of(travel_counts=5)}, "cameras.cam1.travel_counts: needs `encoder:` with at least max_"),
+        ({"reject": {"pulse_counts": 5}}, "reject.pulse_counts: needs `encoder:`"),
+        ({"reject": {"pulse_counts": 5, "pulse_ms": 5}}, "reject: pulse_counts: give it or pulse_ms, not both"),
+        ({"encoder": {"max_counts_per_s": 9, "ahead_ms": 501}}, "encoder: ahead_ms: 501 is more than silent_ms, 500"),
+        ({"encoder": {"silent_ms": 50}}, "encoder.max_counts_per_s: Field required"),
+        *(({**TWO_CAMERAS, **changes}, says) for changes, says in WRONG_LANES),
+        (
             {"wire": {"hosts": {"localise-1": "a"}}},
             "wire.hosts.localise-1: there is no such process; did you mean 'localize-1'?",
         ),
@@ -73,6 +115,23 @@ def test_fault_of_the_file_is_one_line_with_the_place_and_the_cure(file, changes
         load_line(written(file, **changes))
     assert str(caught.value).startswith(f"{file}: {says}")
     assert "\n" not in str(caught.value)
+
+
+def test_camera_travels_in_ms_unless_it_says_counts(file) -> None:
+    plain = load_line(written(file)).cameras["cam1"]
+    assert (plain.travel_ms, plain.travel_counts) == (1500, None)
+    counting = load_line(written(file, cameras=camera_of(travel_counts=700), encoder={"max_counts_per_s": 5000}))
+    assert counting.cameras["cam1"].travel_counts == 700
+    assert counting.encoder is not None
+    assert (counting.encoder.silent_ms, counting.encoder.ahead_ms, counting.encoder.back_counts) == (500, 100, 1000)
+
+
+def test_lane_is_read_and_its_cameras_need_part_ids_only_where_they_match(file) -> None:
+    settings = load_line(written(file, **TWO_CAMERAS, **lane_of()))
+    assert settings.lanes["l"].cameras == ("a", "b")
+    assert settings.matches_part_ids("a")
+    settings = load_line(written(file, **IN_COUNTS, **lane_of(match="arrival", tolerance_counts=30)))
+    assert not settings.matches_part_ids("a")
 
 
 def test_every_fault_gets_its_own_line(file) -> None:

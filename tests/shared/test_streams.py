@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from shared.messages import Message, TriggerReply
+from shared.messages import Message
 from shared.streams import EVERY_SERVICE, STREAMS, Pattern
 
 NAMES = sorted(STREAMS)
@@ -15,7 +15,15 @@ NAMES = sorted(STREAMS)
 def test_every_message_travels_on_exactly_one_stream() -> None:
     carried = [kind for stream in STREAMS.values() for kind in stream.carries]
     assert len(carried) == len(set(carried))
-    assert set(carried) == set(get_args(Message)) - {TriggerReply}, "TriggerReply is the answer of `triggers`"
+    answers = [kind for stream in STREAMS.values() for kind in stream.answers]
+    assert sorted(map(repr, carried + answers)) == sorted(map(repr, get_args(Message)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_requests_are_answered_and_the_first_answer_can_tell_an_error(name) -> None:
+    stream = STREAMS[name]
+    assert bool(stream.answers) == (stream.pattern is Pattern.REQ)
+    assert all(answer(error="no").error == "no" for answer in stream.answers)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -507,6 +507,8 @@ def test_signals_are_read_by_plain_json_on_both_addresses(private_surroundings) 
         4.5,
         latency_ms=6.5,
         margin_ms=None,
+        part="cam1:s:1",
+        number=7,
     )
     with buses(settings, "reject") as (reject,), zmq.Context() as context:
         publisher = reject.publisher("signals", extra)
@@ -539,6 +541,15 @@ def test_signals_are_read_by_plain_json_on_both_addresses(private_surroundings) 
                 "latency_ms": 6.5,
                 "margin_ms": None,
                 "stage": "",
+                "seq": 0,
+                "recipe": "",
+                "captured_at": 0.0,
+                "pulse_ms": 0.0,
+                "score": None,
+                "defects": 0,
+                "cameras": [],
+                "part": "cam1:s:1",
+                "number": 7,
             }
 
 
@@ -553,7 +564,7 @@ def camera(settings: LineSettings, answers: bool = True) -> Iterator[list[str]]:
 
     def serve() -> None:
         with Bus(settings, "capture-cam1") as bus:
-            server = bus.trigger_server()
+            server = bus.server("triggers")
             ready.set()
             while not over.is_set():
                 trigger = server.receive(20)
@@ -577,8 +588,8 @@ def camera(settings: LineSettings, answers: bool = True) -> Iterator[list[str]]:
 def test_trigger_is_answered_with_its_ticket(transport) -> None:
     settings = line(transport)
     with camera(settings) as asked, buses(settings, "controller") as (controller,):
-        client = controller.trigger_client("capture-cam1")
-        assert [client.trigger(part, 10_000).ticket_id for part in ("a", "b")] == ["id of a", "id of b"]
+        client = controller.client("triggers", "capture-cam1")
+        assert [client.ask(Trigger(part), 10_000).ticket_id for part in ("a", "b")] == ["id of a", "id of b"]
     assert asked == ["a", "b"]
 
 
@@ -586,12 +597,12 @@ def test_trigger_is_answered_with_its_ticket(transport) -> None:
 def test_trigger_times_out_and_an_old_one_never_becomes_a_picture() -> None:
     settings = line()
     with buses(settings, "controller") as (controller,):
-        client = controller.trigger_client("capture-cam1")
+        client = controller.client("triggers", "capture-cam1")
         for n in range(2 * STREAMS["triggers"].queue):
-            with pytest.raises(TimeoutError, match=f"part 'old {n}' within 10 ms"):
-                client.trigger(f"old {n}", timeout_ms=10)
+            with pytest.raises(TimeoutError, match="capture-cam1 did not answer within 10 ms"):
+                client.ask(Trigger(f"old {n}"), timeout_ms=10)
         with camera(settings) as asked:
-            assert client.trigger("new", 10_000).ticket_id == "id of new"
+            assert client.ask(Trigger("new"), 10_000).ticket_id == "id of new"
         assert asked == ["new"]
 
 
@@ -599,11 +610,11 @@ def test_trigger_times_out_and_an_old_one_never_becomes_a_picture() -> None:
 def test_trigger_can_be_asked_again_of_a_camera_that_was_stuck() -> None:
     settings = line()
     with buses(settings, "controller") as (controller,):
-        client = controller.trigger_client("capture-cam1")
+        client = controller.client("triggers", "capture-cam1")
         with camera(settings, answers=False), pytest.raises(TimeoutError):
-            client.trigger("a", 300)
+            client.ask(Trigger("a"), 300)
         with camera(settings):
-            assert client.trigger("b", 10_000).ticket_id == "id of b"
+            assert client.ask(Trigger("b"), 10_000).ticket_id == "id of b"
 
 
 @pytest.mark.process
@@ -627,7 +638,10 @@ def test_trigger_that_is_malformed_is_answered_with_its_error(parts) -> None:
             foreign.send_multipart(request)
             assert foreign.poll(DEADLINE_S * 1000)
             reply = msgspec.msgpack.decode(foreign.recv(), type=TriggerReply)
-            assert (reply.error.startswith("not a Trigger: "), reply.ticket_id) in ((True, ""), (False, "id of good"))
+            assert (reply.error.startswith("not a Trigger or JobChange: "), reply.ticket_id) in (
+                (True, ""),
+                (False, "id of good"),
+            )
     assert asked == ["good"]
 
 
@@ -640,9 +654,9 @@ def test_trigger_client_refuses_a_foreign_answer() -> None:
         context.socket(zmq.REP) as foreign,
     ):
         foreign.bind(settings.endpoint("triggers", "capture-cam1"))
-        client = controller.trigger_client("capture-cam1")
+        client = controller.client("triggers", "capture-cam1")
         answer = threading.Thread(target=lambda: (foreign.recv(), foreign.send(b"junk")))
         answer.start()
         with pytest.raises(MessageError, match="not a TriggerReply"):
-            client.trigger("a", 10_000)
+            client.ask(Trigger("a"), 10_000)
         answer.join()

@@ -46,6 +46,22 @@ def wire(
 
 
 @app.command()
+def reject(
+    seconds: Annotated[float, typer.Option(min=2)] = 60,
+    rate_hz: Annotated[float, typer.Option(min=1, max=40, help="parts a second")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
+) -> None:
+    """From a verdict to a PLC that polls by Modbus TCP, beside a ZeroMQ listener in the same run."""
+    from services.lab import bench_reject
+
+    with console.status("measuring …", refresh_per_second=1):
+        report = bench_reject.bench_reject(seconds, rate_hz)
+    if json_file:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    console.print(bench_reject.table(report))
+
+
+@app.command()
 def metrics(
     pictures: Annotated[int, typer.Option(min=2, help="maps, half of them of good parts")] = 200,
     size_px: Annotated[int, typer.Option("--size", min=16, max=4096, help="their width and height, px")] = 518,

@@ -17,7 +17,19 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.messages import Frame, LivePicture, Pulse, Reason, State, Ticket, Verdict
+from shared.messages import (
+    Frame,
+    JobChange,
+    JobReply,
+    LivePicture,
+    Pulse,
+    Reason,
+    State,
+    Ticket,
+    Trigger,
+    TriggerReply,
+    Verdict,
+)
 from shared.settings import LineSettings
 from shared.wire import Bus, Received
 from tests.rtsp import free_port, made_ns, needs_rtsp_server, rtsp_camera
@@ -40,7 +52,7 @@ class Line:
         self.frames_in = buses["localize-1"].puller("frames")
         self.pulses_in = buses["console"].subscriber("pulse", [OWNER])
         self.live_in = buses["console"].subscriber("live", [OWNER], ["cam1"])
-        self.triggers = buses["console"].trigger_client(OWNER)
+        self.triggers = buses["console"].client("triggers", OWNER)
 
     def frame(self, timeout_s: float = 20) -> Received[Frame]:
         """The next frame."""
@@ -149,6 +161,7 @@ def test_capture_delivers_the_newest_picture_with_its_true_time_also_after_a_pau
     assert cv2.imdecode(np.asarray(live.arrays["jpeg"], np.uint8), cv2.IMREAD_COLOR).shape == (360, 640, 3)
     assert {"connected": "yes", "size": "640 x 360", "fps": "25", "source": camera.url}.items() <= pulse.detail.items()
     assert {"frames", "tickets", "reconnects"} <= pulse.counters.keys()
+    assert 0 < float(pulse.detail["brightness"]) <= 255
     log.info("capture_ns - made: %s ms", [round(lag_ms, 1) for lag_ms in lags_ms])
     log.info("age at the receiver: %.0f ms", age_ms)
     assert min(lags_ms) >= -2 and max(lags_ms) < 250, lags_ms  # 40-80 on an idle machine
@@ -290,12 +303,12 @@ def test_capture_answers_triggers_when_busy_and_when_the_camera_is_away(tmp_path
     file, settings = line_of(tmp_path, f"rtsp://127.0.0.1:{port}/line", trigger={"kind": "message"})
     with capture(file), played_line(settings) as line:
         line.pulse_when(State.DEGRADED)
-        away = line.triggers.trigger("A1")
+        away = line.triggers.ask(Trigger("A1"))
         assert (line.verdict().reason, line.ticket().part_id) == (Reason.NO_PICTURE, "A1")
         with rtsp_camera(port, fps=2):
             line.pulse_when(State.OK)
             began_ns = time.monotonic_ns()
-            good, busy = line.triggers.trigger("A2"), line.triggers.trigger("A3")
+            good, busy = line.triggers.ask(Trigger("A2")), line.triggers.ask(Trigger("A3"))
             answered_ms = (time.monotonic_ns() - began_ns) / MS / 2
             received = line.frame()
             assert (line.verdict().reason, line.ticket().id, line.ticket().id) == (
@@ -309,3 +322,26 @@ def test_capture_answers_triggers_when_busy_and_when_the_camera_is_away(tmp_path
     assert made_ns(received.arrays["image"]) >= began_ns - 60 * MS  # the time a picture takes to be served
     assert (good.overrun, busy.overrun, away.ticket_id.rsplit(":", 1)[1]) == (False, True, "1")
     assert answered_ms < 100
+
+
+# --- jobs ---
+
+TWO_RECIPES = {"nut": {"object": "metal nut"}, "bolt": {"object": "bolt", "job": 7}}
+
+
+def test_capture_changes_its_recipe_for_the_next_part_and_keeps_it_through_sigkill(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.avi")
+    station = {"source": str(tmp_path / "film.avi"), "recipe": "nut", "trigger": EVERY_200_MS, "loop": True}
+    file, settings = write_line(tmp_path, cameras={"cam1": station}, recipes=TWO_RECIPES)
+    with played_line(settings) as line:
+        with capture(file):
+            assert line.ticket().recipe == "nut"
+            assert line.triggers.ask(JobChange("gear", "plc"), 5000) == JobReply("nut", "there is no recipe 'gear'")
+            assert line.triggers.ask(Trigger("A1"), 5000) == TriggerReply(
+                error="this camera takes no triggers: its trigger.kind is 'every'"
+            )
+            assert line.triggers.ask(JobChange("bolt", "plc"), 5000) == JobReply("bolt")
+            assert next(ticket for ticket in iter(line.ticket, None) if ticket.recipe == "bolt").seq > 1
+            wait_for(lambda: line.pulse_when(State.OK).detail["recipe"] == "bolt", 5, "the pulse's recipe")
+        with capture(file):  # SIGKILL ended the one before
+            wait_for(lambda: line.pulse_when(State.OK).detail["recipe"] == "bolt", 5, "the recipe of before")

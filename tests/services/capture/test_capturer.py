@@ -59,7 +59,7 @@ class Tally(Tallies[str]):
 class Station:
     """One camera's capturer with everything around it."""
 
-    def __init__(self, kind: str = "every", room: int = 10**6, **camera: object) -> None:
+    def __init__(self, kind: str = "every", room: int = 10**6, needs_part_id: bool = False, **camera: object) -> None:
         self.log: list[msgspec.Struct] = []
         self.frames, self.screen, self.tally = Stream(self.log, room), Screen(), Tally()
         trigger = {"kind": kind, "every_ms": 100}
@@ -67,7 +67,7 @@ class Station:
         outlets = Outlets(
             Stream(self.log), self.frames, Stream(self.log), LivePublisher(self.screen, {"cam1": settings.live_hz})
         )
-        self.capturer = Capturer("cam1", settings, Numbers(), outlets, self.tally)
+        self.capturer = Capturer("cam1", settings, Numbers(), outlets, self.tally, needs_part_id)
 
     def look(self, time_ns: int, width_px: int = 64) -> None:
         self.capturer.look(Shot(np.full((48, width_px, 3), time_ns // MS % 251, np.uint8), time_ns, time_ns / 1e9))
@@ -87,6 +87,21 @@ def test_capturer_sends_the_ticket_before_its_frame() -> None:
     assert station.frames.arrays[0]["image"].shape == (48, 64, 3)
 
 
+def test_ticket_of_a_camera_in_counts_carries_them_and_no_time() -> None:
+    station = Station(travel_counts=700)
+    station.look(5 * S)
+    assert station.log[0] == Ticket("cam1", "s", 1, "1", "nut", 5 * S, 5.0, 0.0, 700)
+
+
+def test_trigger_without_an_id_is_refused_where_the_lane_matches_ids() -> None:
+    station = Station("message", needs_part_id=True)
+    refused = station.capturer.trigger("", 1 * S, 1.0, connected=True)
+    assert (refused.ticket_id, refused.error) == ("", "a trigger without a part_id: this camera's lane needs it")
+    assert station.log == []
+    assert station.tally["triggers_refused"] == 1
+    assert station.capturer.trigger("A1", 1 * S, 1.0, connected=True).ticket_id == "cam1:s:1"
+
+
 def test_capturer_says_overrun_at_once_when_there_is_no_room_for_the_frame() -> None:
     station = Station(room=1)
     for number in range(3):
@@ -94,6 +109,16 @@ def test_capturer_says_overrun_at_once_when_there_is_no_room_for_the_frame() -> 
     assert [type(message) for message in station.log] == [Ticket, Frame, Ticket, Verdict, Ticket, Verdict]
     assert station.unknown() == [(2, Reason.OVERRUN), (3, Reason.OVERRUN)]
     assert (station.tally["tickets"], station.tally["overrun"], station.tally["frames"]) == (3, 2, 3)
+
+
+@pytest.mark.parametrize(("travel", "count"), [({"travel_counts": 900}, 77), ({"travel_ms": 900}, None)])
+def test_capturer_hands_on_the_count_of_a_trigger_where_parts_are_followed_by_counts(
+    travel: dict[str, int], count: int | None
+) -> None:
+    station = Station("message", **travel)
+    station.capturer.trigger("A7", 1 * S, 1.0, connected=True, count=77)
+    (ticket,) = station.log
+    assert isinstance(ticket, Ticket) and ticket.count == count
 
 
 def test_capturer_answers_a_trigger_at_once_and_inspects_the_next_picture() -> None:
@@ -146,6 +171,13 @@ def test_capturer_refuses_a_part_id_nobody_can_store() -> None:
     station = Station("message")
     reply = station.capturer.trigger("x" * 201, 1 * S, 1.0, connected=True)
     assert "at most 200" in reply.error and reply.ticket_id == "" and station.log == []
+
+
+@pytest.mark.parametrize("count", [-1, 1 << 32])
+def test_capturer_refuses_a_count_no_encoder_shows(count: int) -> None:
+    station = Station("message", travel_counts=900)
+    reply = station.capturer.trigger("A1", 1 * S, 1.0, connected=True, count=count)
+    assert "0 to 4294967295" in reply.error and station.log == []
 
 
 def test_capturer_keeps_to_its_region_and_size() -> None:

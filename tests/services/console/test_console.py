@@ -32,7 +32,9 @@ def test_console_lives_without_redis_and_takes_it_up_when_it_comes(
         assert client.get("/live/cam1.jpg")[0] == 503
         assert client.get("/live/stranger.jpg")[0] == 404
         assert client.get("/api/events")[0] == 503
-        wait_until(lambda: "redis_away" in client.alarms(), "the alarm that Redis is away")
+        wait_until(lambda: client.alarms() == ["nobody_watches"], "the alarm that nobody watches")
+        assert client.json("/api/alarms")["watched"] is False
+        assert client.order("acknowledge")[0] == 409
         store = played_redis.start()
         event_id = write_event(store, "l", folder, 1)
         wait_until(lambda: client.json("/healthz")["redis"], "the console finds Redis")
@@ -112,7 +114,7 @@ def test_dead_process_and_lost_camera_become_alarms(running: RunningLine) -> Non
     try:
         line.silent.add("refine-1")
         line.errors["capture-cam1"] = "rtsp://belt does not answer"
-        wait_until(lambda: sorted(client.alarms()) == ["camera_lost", "process_dead"], "both alarms")
+        wait_until(lambda: sorted(client.alarms()) == ["camera_lost", "stage_dead"], "both alarms")
         processes = {process["name"]: process for process in client.json("/api/status")["processes"]}
         assert processes["refine-1"]["light"] == "red"
         assert (processes["capture-cam1"]["light"], processes["record"]["light"]) == ("amber", "green")
@@ -121,6 +123,36 @@ def test_dead_process_and_lost_camera_become_alarms(running: RunningLine) -> Non
     finally:
         line.silent.clear()
         line.errors.clear()
+    wait_until(lambda: client.alarms() == [], "a line without conditions")
+
+
+def test_alarm_lives_by_orders_of_programs(running: RunningLine) -> None:
+    client, line, lost = running.client, running.line, "camera_lost:cam1"
+    line.errors["capture-cam1"] = "rtsp://belt does not answer"
+    try:
+        wait_until(lambda: client.states().get(lost) == "unacknowledged", "a new alarm")
+        alarm = next(one for one in client.json("/api/alarms")["alarms"] if one["id"] == lost)
+        assert alarm["words"] == "camera cam1 is lost: rtsp://belt does not answer"
+        assert all(alarm[name] for name in ("cause", "consequence", "action"))
+        wanted = b'sightline_alarms{priority="high",state="unacknowledged"} 1.0'
+        wait_until(lambda: wanted in client.get("/metrics")[1], "the metric")
+        assert b"sightline_alarm_horn 1.0" in client.get("/metrics")[1]
+        assert client.order("acknowledge", lost) == (200, "")
+        wait_until(lambda: client.states().get(lost) == "acknowledged", "acknowledged")
+        assert client.order("shelve", lost, minutes=5)[1] == "shelve needs a reason"
+        assert client.order("shelve", lost, minutes=5, reason="cable") == (200, "")
+        assert client.order("dance")[0] == 409
+        assert client.get("/api/alarms/order", {"action": "silence"})[0] == 422
+        assert client.order("unshelve", lost)[0] == 200
+        log = [one["event"] for one in client.json("/api/alarms/log") if one["alarm"] == lost]
+        assert log[:4] == ["raised", "unshelved", "shelved", "acknowledged"]
+        assert client.json("/api/alarms/kpi?hours=1")["frequent"][0][0] == lost
+        assert client.json("/api/audit") == []  # nobody records here
+    finally:
+        line.errors.clear()
+    wait_until(lambda: client.alarms() == [], "a line without conditions")
+    client.order("acknowledge")
+    wait_until(lambda: client.states() == {}, "a line without alarms")
 
 
 @needs_chromium
@@ -175,6 +207,56 @@ def test_page_shows_an_event_with_its_picture_and_acknowledges_it(running: Runni
         browser.wait(f"{row}.textContent.includes('operator, ')", 5)
     newest = running.client.json("/api/events")[0]
     assert (newest["id"], newest["acknowledged"][:12]) == (event_id, "operator at ")
+
+
+@needs_chromium
+def test_page_shows_alarms_takes_orders_and_never_says_no_alarms_unwatched(
+    running: RunningLine, tmp_path: Path
+) -> None:
+    client, line = running.client, running.line
+    lost = "document.querySelector('[data-alarm=\"camera_lost:cam1\"]')"
+    text, head = "document.body.textContent", "document.querySelector('.alarm-head').textContent"
+    wait_until(lambda: client.alarms() == [], "a line without conditions")
+    client.order("acknowledge")
+    wait_until(lambda: client.states() == {}, "a line without alarms")
+    with chromium(tmp_path) as browser:
+        browser.open(client.address)
+        browser.wait(f"{head}.includes('no alarms')", 20)
+        line.errors["capture-cam1"] = "<b>does not answer</b>"
+        browser.wait(f"{lost}?.textContent.includes('<b>does not answer</b>')", 10)
+        assert browser.ask(f"{lost}.classList.contains('red') && {lost}.classList.contains('new')")
+        assert browser.ask(f"{lost}.textContent.includes('1st')")
+        assert not browser.ask(f"{head}.includes('no alarms')")
+        browser.screenshot(tmp_path / "page.png")
+        browser.ask(f"{lost}.click()")
+        browser.wait("document.querySelector('.alarm-page .facts')?.textContent.includes('by itself')", 5)
+        _click(browser, ".alarm-page .q-btn", "Close")
+        _click(browser, ".alarm-buttons .q-btn", "Acknowledge")
+        browser.wait(f"{lost}.textContent.includes('seen by operator')", 10)
+        _click(browser, ".alarm-buttons .q-btn", "Shelve")
+        browser.wait(f"{text}.includes('Shelve camera_lost:cam1')", 5)
+        _type(browser, "Reason", "cable is changed")
+        _click(browser, ".alarm-page .q-btn", "Shelve")
+        browser.wait(f"{lost}?.textContent.includes('shelved by operator until')", 10)
+        assert browser.ask(f"{lost}.closest('.alarm-hidden') !== null")
+        line.errors.clear()
+        assert client.order("unshelve", "camera_lost:cam1")[0] == 200
+        wait_until(lambda: client.alarms() == [], "a line without conditions")
+        _click(browser, ".alarm-orders .q-btn", "Acknowledge all")
+        browser.wait(f"{head}.includes('no alarms')", 10)
+        running.alarm.send_signal(signal.SIGSTOP)
+        browser.wait(f"{text}.includes('nobody watches')", 10)
+        assert not browser.ask(f"{head}.includes('no alarms')")
+        running.alarm.send_signal(signal.SIGCONT)
+        browser.wait(f"!{text}.includes('nobody watches')", 10)
+
+
+def _type(browser: Browser, label: str, words: str) -> None:
+    """Into the field with this label, as a person does."""
+    field = f"[...document.querySelectorAll('.q-dialog input')].find((one) => one.ariaLabel === '{label}')"
+    browser.wait(field, 5)
+    browser.ask(f"{field}.focus()")
+    browser.call("Input.insertText", text=words)
 
 
 def _slowest(client: Client, path: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.console.alarms import HeardAlarms
 from services.console.feed import PAUSE_NS, Feed
 from services.console.live import LivePictures
 from services.console.metrics import SignalMetrics
@@ -30,7 +31,8 @@ class Heard:
         self._console = console
         self._pictures, self._pulses = capture.publisher("live"), capture.publisher("pulse")
         signals = SignalMetrics(CollectorRegistry())
-        self._feed = Feed(console, settings, self.live, self.processes, signals, self.now_ns)
+        alarms = HeardAlarms(self.now_ns)
+        self._feed = Feed(console, settings, self.live, self.processes, signals, alarms, self.now_ns)
 
     def publish(self, capture_ns: int) -> None:
         """One picture and one pulse."""

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from services.console.alarms import HeardAlarms
 from services.console.metrics import LineCollector, SignalMetrics
 from services.console.processes import Light, Process
 from services.console.status import CameraStatus, LineStatus, RedisStatus
-from shared.messages import Action, Outcome, Reason, Signal
+from shared.messages import Action, Alarm, Alarms, AlarmState, Outcome, Priority, Reason, Signal
+
+
+def alarm() -> Alarm:
+    return Alarm(
+        "camera_lost:cam1", "camera_lost", "cam1", "lost", Priority.HIGH, AlarmState.UNACKNOWLEDGED, True, 1.0, 1.0
+    )
 
 
 def status() -> LineStatus:
+    heard = HeardAlarms(0)
+    heard.hear(Alarms(0.0, (alarm(), alarm()), horn=True), 0)
+    alarms = heard.status(1, 0.0)
     counters = {"ok": 5, "cam1.ok": 3, "cam2.ok": 2, "cam2.ng": 1, "cam1.late": 9}
     reject = Process("reject", "reject", Light.GREEN, "running", 100.0, rate_hz=4.0, counters=counters)
     record = Process("record", "record", Light.AMBER, "degraded", 100.0, detail={"spool": "42", "redis": "away"})
@@ -22,7 +32,7 @@ def status() -> LineStatus:
         redis=RedisStatus(True, "", 1.0),
         cameras=[CameraStatus("cam1", "nut", "nut", True, 250.0, None, None)],
         processes=[reject, record, dead],
-        alarms=[],
+        alarms=alarms,
     )
 
 
@@ -41,6 +51,10 @@ def test_metrics_tell_the_state_of_the_line() -> None:
     assert 'sightline_service_level{name="spool",service="record"} 42.0' in lines
     assert 'sightline_live_age_seconds{camera="cam1"} 0.25' in lines
     assert "sightline_ready 0.0" in lines
+    assert 'sightline_alarms{priority="high",state="unacknowledged"} 2.0' in lines
+    assert 'sightline_alarms{priority="low",state="shelved"} 0.0' in lines
+    for line in ("sightline_alarms_watched 1.0", "sightline_alarm_flood 0.0", "sightline_alarm_horn 1.0"):
+        assert line in lines
 
 
 def test_parts_add_up_to_those_of_the_cameras() -> None:

@@ -56,6 +56,24 @@ def test_row_without_a_verdict_has_no_numbers() -> None:
     assert ("To spare", "-") in event_facts(bare)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason", "words"),
+    [
+        (None, Reason.NONE, "rejected"),
+        (Outcome.NG, Reason.DEFECT, "rejected: NG by cam1 and cam2"),
+        (
+            Outcome.UNKNOWN,
+            Reason.CAMERA_MISSING,
+            "rejected: UNKNOWN by cam1 and cam2, a camera of the lane had no ticket for the part",
+        ),
+    ],
+)
+def test_facts_tell_what_several_cameras_made_of_the_part(outcome: Outcome | None, reason: Reason, words: str) -> None:
+    cameras = ("cam1", "cam2") if outcome else ()
+    one = msgspec.structs.replace(event(), part_outcome=outcome, part_reason=reason, cameras=cameras)
+    assert dict(event_facts(one))["Part was"] == words
+
+
 def test_facts_list_every_defect() -> None:
     facts = dict(event_facts(event(defects=(SCRATCH, MEASURED))))
     assert facts["Defect 1"] == "scratch, 12 px, 40 px², confidence 87%"

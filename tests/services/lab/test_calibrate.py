@@ -175,6 +175,16 @@ def test_target_takes_the_cameras_that_are_named_once_each(tmp_path: Path) -> No
     assert find_target(settings(tmp_path), "nut", ["cam2", "cam2"]).cameras == ("cam2",)
 
 
+def test_target_of_a_recipe_that_only_a_controller_can_choose_is_every_camera() -> None:
+    recipes = {"nut": {"object": "nut"}, "bolt": {"object": "bolt", "job": 2}, "spare": {"object": "bolt"}}
+    cameras = {name: {"source": "parts.mp4", "recipe": "nut"} for name in ("cam1", "cam2", "cam3")}
+    changeable = line(recipes=recipes, cameras=cameras)
+    assert find_target(changeable, "bolt", []).cameras == ("cam1", "cam2", "cam3")
+    assert find_target(changeable, "bolt", ["cam2"]).cameras == ("cam2",)
+    with pytest.raises(InputError, match="no camera uses it"):
+        find_target(changeable, "spare", [])
+
+
 @pytest.mark.parametrize(("text", "share"), [("0.1%", 0.001), ("0.001", 0.001), (" 5 % ", 0.05), ("95%", 0.95)])
 def test_share_is_read_as_percent_or_plain(text: str, share: float) -> None:
     assert read_share("--false-reject", text) == pytest.approx(share)

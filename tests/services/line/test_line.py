@@ -1,7 +1,8 @@
-"""A whole line, started as a user starts it, hurt in every way a process can be hurt."""
+"""A whole line with a PLC, started as a user starts it, hurt in every way a process can be hurt."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,10 +23,13 @@ from shared.settings import LineSettings, load_line
 from shared.store import Event, EventStore
 from shared.synth.conveyor import Conveyor, ConveyorSettings
 from shared.wire import Bus, Receiver
+from tests.rtsp import free_port
 
 pytestmark = pytest.mark.process
 SIGHTLINE = Path(sys.executable).with_name("sightline")
 READY_TIMEOUT_S = 90
+TRAVEL_S, COUNTS_PER_S = 2, 10_000
+WINDOWS = ("accept", "reject")
 T = TypeVar("T")
 
 
@@ -56,28 +60,29 @@ def private_surroundings(home: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def line_file(home: Path) -> Path:
-    """A camera that shows a good and a bad part in turn, four parts a second."""
+    """A camera that shows two good parts and a bad one in turn; a PLC triggers it."""
     pictures = home / "parts"
     pictures.mkdir()
     conveyor = Conveyor(ConveyorSettings(seed=5))
     parts = conveyor.parts(30)
     good = next(part for part in parts if not part.defective)
-    bad = next(part for part in parts if part.defective)
-    for index, part in enumerate((good, bad)):
+    bad = [part for part in parts if part.defective][1]
+    for index, part in enumerate((good, good, bad)):
         cv2.imwrite(str(pictures / f"{index}.png"), conveyor.frame(part.crossing_s)[60:300, 200:440])
     camera = {
         "source": str(pictures),
         "loop": True,
         "recipe": "nut",
-        "trigger": {"kind": "every", "every_ms": 250},
-        "travel_ms": 1000,
+        "trigger": {"kind": "message"},
+        "travel_ms": 1000 * TRAVEL_S,
     }
     line = {
         "line": "hurt",
         "state_dir": str(home / "state"),
         "cameras": {"cam1": camera},
-        "recipes": {"nut": {"object": "hex nut", "threshold": 0.0}},  # every part is a suspect: all stages work
+        "recipes": {"nut": {"object": "hex nut", "threshold": 0.23}},  # between the two pictures: all stages work
         "console": {"port": 8655},
+        "links": {"plc": {"modbus_server": {"port": free_port(), "silent_ms": 500}}},
     }
     file = home / "line.yaml"
     file.write_text(yaml.safe_dump(line))
@@ -103,6 +108,26 @@ def running(line_file: Path, settings: LineSettings) -> Iterator[subprocess.Pope
     process.wait()
     assert process.stdout is not None
     process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def plc(home: Path, settings: LineSettings, running: subprocess.Popen[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Two parts a second, from the moment at which the line is ready until it is told to end."""
+    link = settings.links["plc"].modbus_server
+    assert link is not None
+    options = {
+        "modbus": f"{link.host}:{link.port}",
+        "seconds": 3600,
+        "parts-per-s": 2,
+        "counts-per-s": COUNTS_PER_S,
+        "travel-counts": COUNTS_PER_S * TRAVEL_S,
+        "reach-counts": COUNTS_PER_S / 10,
+        "json": home / "plc.json",
+    }
+    process = subprocess.Popen([SIGHTLINE, "plc-sim", *(f"--{name}={value}" for name, value in options.items())])
+    yield process
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +181,7 @@ def processes_of(settings: LineSettings) -> list[str]:
     return commands
 
 
-def test_line_answers_with_every_process(settings: LineSettings, running: subprocess.Popen[str], pulses):
+def test_line_answers_with_every_process(settings: LineSettings, plc: subprocess.Popen[bytes], pulses):
     for owner in settings.owners_of("pulse"):
         wait_for(lambda owner=owner: pulse_of(pulses, owner), READY_TIMEOUT_S, f"pulse of {owner}")
     store = EventStore(settings.redis_address(), settings.line)
@@ -173,7 +198,16 @@ def test_second_start_is_refused_with_one_message(line_file: Path, running: subp
 
 @pytest.mark.parametrize(
     ("owner", "limit_s"),
-    [("record", 20), ("reject", 20), ("capture-cam1", 20), ("console", 20), ("localize-1", 45), ("refine-1", 45)],
+    [
+        ("record", 20),
+        ("reject", 20),
+        ("capture-cam1", 20),
+        ("link-plc", 20),
+        ("alarm", 20),
+        ("console", 20),
+        ("localize-1", 45),
+        ("refine-1", 45),
+    ],
 )
 def test_killed_process_is_back_in_time(settings: LineSettings, pulses, owner: str, limit_s: float):
     pid = wait_for(lambda: pid_of(settings, owner), 20, f"pid of {owner}")
@@ -202,6 +236,23 @@ def test_books_balance_after_all_that(settings: LineSettings, running: subproces
     assert sum_of(store) <= last_number(settings, "cam1")
     events = store.events(10_000)
     assert len({event.id for event in events}) == len(events)
+
+
+def test_plc_has_seen_no_part_passed_or_thrown_out_wrongly(
+    home: Path, settings: LineSettings, plc: subprocess.Popen[bytes]
+):
+    """Whatever was killed: what it let pass was OK, and what it was told to throw out was not."""
+    plc.terminate()
+    plc.wait(20)
+    report = json.loads((home / "plc.json").read_text())
+    assert (report["mistakes"]["bad_part_passed"], report["mistakes"]["wrong_part_rejected"]) == (0, 0)
+    passed, thrown_out = ({one["part_id"] for one in report["parts"] if one["window"] == what} for what in WINDOWS)
+    assert min(len(passed), len(thrown_out)) > 3
+    store = EventStore(settings.redis_address(), settings.line)
+    wait_for(lambda: sum_of(store) >= last_number(settings, "cam1"), TRAVEL_S + 4, "the last settlement")
+    not_ok = {event.part_id for event in store.events(10_000)}
+    assert not passed & not_ok
+    assert thrown_out <= not_ok
 
 
 def test_ctrl_c_stops_everything_within_ten_seconds(settings: LineSettings, running: subprocess.Popen[str]):

@@ -47,7 +47,8 @@ def test_process_table_has_every_service_of_the_stream_table():
 def test_programs_are_one_per_camera_and_worker():
     owners = [program.owner for program in programs(line(workers={"localize": 2}), Path("line.yaml"))]
     assert owners == [
-        "redis", "record", "reject", "refine-1", "localize-1", "localize-2", "console", "capture-left", "capture-right",
+        "redis", "record", "reject", "refine-1", "localize-1", "localize-2", "alarm", "console", "capture-left",
+        "capture-right",
     ]  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def test_watch_says_which_way_scores_went_within_two_windows(shift: float, word:
     assert watch.trouble == (
         f"cam1: scores {word} since calibration (p < {LEVEL:g}): look at lamp, lens, product; then calibrate again"
     )
+    assert watch.troubles == {"cam1": watch.trouble}
 
 
 def test_watch_says_nothing_before_its_window_is_full_and_takes_it_back_after_a_good_one() -> None:

@@ -111,6 +111,27 @@ def test_learnt_refuses_at_start_what_was_made_for_something_else(tmp_path: Path
     assert "recipes.nut.threshold" in said
 
 
+def test_learnt_of_a_recipe_that_a_controller_can_change_to_is_used_and_checked(tmp_path: Path) -> None:
+    """Without a job number nobody can change to it, and what lies in its folder is nobody's business."""
+    recipes = {"nut": {"object": "nut"}, "bolt": {"object": "bolt", "job": 2}, "spare": {"object": "bolt"}}
+    known = Line(tmp_path, recipes=recipes)
+    for name, word in (("bolt", "b for bolt"), ("spare", "damaged")):
+        folder = recipe_folder(known.settings.state, name)
+        folder.path.mkdir()
+        folder.golden_memory.write_text(word)
+        write_calibration(folder.calibration("cam1"), calibration(0.3, recipe=name, object="bolt", golden="b"))
+    learnt = known.start()
+    bolt = learnt.of("cam1", "bolt")
+    assert (bolt.golden.fingerprint, bolt.calibration.threshold) == ("b", 0.3)
+    assert found(learnt) == ("", None)
+    recipe_folder(known.settings.state, "bolt").golden_memory.write_text("damaged")
+    known.refresh(learnt)
+    assert (learnt.of("cam1", "bolt"), "damaged" in learnt.trouble) == (bolt, True)
+    with pytest.raises(BundleError, match="damaged"):
+        known.start()
+    assert learnt.of("cam1", "spare") == NOTHING
+
+
 def test_learnt_leaves_calibrations_alone_where_the_recipe_has_a_threshold(tmp_path: Path) -> None:
     known = Line(tmp_path, recipes={"nut": {"object": "nut", "threshold": 0.5}})
     known.remember("a")

@@ -163,6 +163,20 @@ def test_budget_removes_the_oldest_acknowledged_first_then_loudly_the_oldest(tmp
     assert (shelf.trouble, shelf.unseen_removed) == ("", 1)
 
 
+def test_room_that_is_taken_unseen_is_known_before_anything_is_removed(tmp_path: Path) -> None:
+    shelf = open_shelf(tmp_path / "store", max_bytes=round(4 * event_bytes(tmp_path)))
+    assert shelf.unseen_percent == 0
+    for seq in (101, 102, 103):
+        shelf.put(settlement(seq), pictures())
+    assert shelf.unseen_percent == pytest.approx(75, abs=2)
+    shelf.acknowledge(["cam1:s:101", "cam1:s:102"])
+    assert shelf.unseen_percent == pytest.approx(25, abs=2)
+    for seq in (104, 105):  # a seen one gives way
+        shelf.put(settlement(seq), pictures())
+    assert shelf.unseen_percent == pytest.approx(75, abs=2)
+    assert open_shelf(tmp_path / "store", max_bytes=BIG).unseen_percent > 0
+
+
 def test_event_larger_than_the_whole_budget_is_told(tmp_path: Path) -> None:
     shelf = open_shelf(tmp_path, max_bytes=100)
     assert "evidence disk full" in shelf.put(settlement(1), pictures()).error
@@ -244,6 +258,8 @@ def test_disk_filled_by_others_costs_the_pictures_and_not_the_event(tiny_disk: P
         while True:
             file.write(bytes(4096))
     assert "evidence disk full" in shelf.put(settlement(1), pictures()).error
+    shelf.acknowledge([])
+    assert shelf.unseen_percent == 100  # of no room at all
     assert list(tiny_disk.glob("cam1/*/*")) == []
     hog.unlink()
     assert shelf.put(settlement(1), pictures()).error == ""

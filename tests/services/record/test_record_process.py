@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.messages import Outcome, Pulse, State
+from shared.messages import Audit, Outcome, Pulse, State
 from shared.settings import LineSettings
 from shared.store import Event, EventStore
 from shared.wire import Bus
@@ -34,6 +34,7 @@ class Line:
         self.reject: ServiceProcess
         self.record: ServiceProcess
         self.pulses = bus.subscriber("pulse", ["record", "reject"])
+        self.audits = bus.pusher("audit", ["record"])
 
     def pulse(self, owner: str, holds: Callable[[Pulse], bool], timeout_s: float = 10) -> Pulse:
         """The first pulse that is as it should be."""
@@ -121,6 +122,23 @@ def test_redis_killed_and_restarted_under_load_loses_nothing_and_doubles_nothing
     line.belt.run(100, RATE_HZ, {10: line.redis.kill, 60: line.redis.start})
     line.balance()
     line.undisturbed(first, line.belt.seq)
+
+
+def test_audits_survive_a_redis_and_a_record_that_are_killed_each_once(line: Line) -> None:
+    def send(number: int) -> None:
+        wait_for(lambda: line.audits.send(Audit(float(number), "ann", "reset", f"a{number}")), 20, "room for an audit")
+
+    for number in range(120):
+        if number == 40:
+            line.redis.kill()
+        send(number)
+    spooled = line.pulse("record", lambda pulse: pulse.counters["audits"] == 120, timeout_s=40)
+    assert int(spooled.detail["spool"]) >= 80
+    line.record.kill()
+    line.redis.start()
+    line.record.start()
+    wait_for(lambda: len(line.store.audit(1000)) >= 120, START_S + CATCH_UP_S, "all audits in Redis")
+    assert [audit.subject for audit in reversed(line.store.audit(1000))] == [f"a{number}" for number in range(120)]
 
 
 def test_hanging_redis_never_blocks_a_turn_and_is_caught_up_with(line: Line) -> None:

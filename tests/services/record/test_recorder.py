@@ -11,13 +11,14 @@ import msgspec
 import pytest
 
 from services.record.evidence import Shelf
+from services.record.packing import AuditRecord, Record
 from services.record.recorder import RETRY_NS, TRIES, Recorder
-from services.record.redis_store import Record
 from services.record.spool import Spool
 from shared.errors import StoreAwayError, StoreRefusedError
-from shared.messages import Outcome, Pulse, State
+from shared.messages import Audit, Outcome, Pulse, State
 from tests.services.record.settlements import pictures, settlement
 
+AUDIT = Audit(1.0, "ann", "shelve", "output_lost:plc", "unacknowledged", "shelved", "cable")
 NOW = datetime(2026, 9, 21, tzinfo=UTC)
 
 
@@ -26,13 +27,17 @@ class FakeRedis:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.audits: list[AuditRecord] = []
         self.pulses: list[Pulse] = []
         self.away = self.restarted = False
         self.poison: set[int] = set()
         self.seen: list[str] = []
         self.questions = 0
 
-    def write(self, record: Record) -> bool:
+    def write(self, record: Record | AuditRecord) -> bool:
+        if isinstance(record, AuditRecord):
+            self.audits.append(record)
+            return True
         if record.settlement.ticket.seq in self.poison:
             raise StoreRefusedError("WRONGTYPE")
         fresh = record not in self.records
@@ -193,3 +198,31 @@ def test_pulses_are_shown_once_each_with_the_newest(bench: Bench) -> None:
     bench.work()
     bench.work()
     assert [pulse.sent_at for pulse in bench.redis.pulses] == [2.0]
+
+
+def test_audits_go_the_way_of_the_settlements(bench: Bench) -> None:
+    bench.redis.away = True
+    assert bench.recorder.take_audit(AUDIT, "k1")
+    bench.recorder.take(settlement(1), {})
+    assert bench.recorder.take_audit(AUDIT, "k2")
+    bench.work()
+    assert (bench.redis.audits, bench.spool.waiting) == ([], 3)
+    bench.redis.away = False
+    bench.work()
+    assert bench.redis.audits == [AuditRecord("k1", AUDIT), AuditRecord("k2", AUDIT)]
+    assert (bench.stored, bench.recorder.counters["audits"]) == ([1], 2)
+
+
+def test_record_that_an_older_version_spooled_is_still_read(bench: Bench) -> None:
+    bench.spool.put(msgspec.msgpack.encode({"settlement": settlement(5), "evidence": {}}))
+    bench.work()
+    assert (bench.stored, bench.recorder.counters["dead_letters"]) == ([5], 0)
+
+
+def test_audit_that_finds_the_disk_full_is_not_taken(tmp_path: Path) -> None:
+    shelf, spool = Shelf(str(tmp_path), 10**9, 92), FullSpool()
+    recorder = Recorder(shelf, spool, FakeRedis(), tmp_path / "refused", 30)  # type: ignore[arg-type]
+    assert not recorder.take_audit(AUDIT, "k1")
+    spool.room = True
+    assert recorder.take_audit(AUDIT, "k1")
+    assert recorder.counters["audits"] == 1

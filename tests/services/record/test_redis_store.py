@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.record.evidence import Evidence
-from services.record.redis_store import Record, RedisStore
+from services.record.packing import AuditRecord, Record
+from services.record.redis_store import RedisStore
 from shared.errors import StoreAwayError, StoreRefusedError
-from shared.messages import Outcome, Pulse, Reason, State
+from shared.messages import Audit, Outcome, Pulse, Reason, State
 from shared.store import Counts, EventStore
 from tests.redis_server import RedisServer, running_redis
 from tests.services.record.settlements import AT, settlement
@@ -79,6 +81,34 @@ def test_ok_part_is_counted_and_scored_and_no_event(server: RedisServer, store: 
     assert [event.reason for event in reader.events(10)] == [Reason.LATE]
     ((_, score),) = server.client.xrange("sightline:a:scores:cam1")
     assert score == {"id": "cam1:s:1", "score": "0.875", "threshold": "0.5", "outcome": "ok"}
+
+
+def test_event_tells_what_became_of_the_part_that_several_cameras_decide(store: RedisStore, reader: EventStore) -> None:
+    together = {"part_outcome": Outcome.NG, "part_reason": Reason.DEFECT, "cameras": ("cam1", "cam2")}
+    store.write(Record(msgspec.structs.replace(settlement(1, Outcome.UNKNOWN), **together), Evidence()))
+    store.write(Record(msgspec.structs.replace(settlement(2, Outcome.OK), **together), Evidence()))
+    missing = {"part_outcome": Outcome.UNKNOWN, "part_reason": Reason.CAMERA_MISSING, "cameras": ("cam1",)}
+    store.write(Record(msgspec.structs.replace(settlement(3, Outcome.OK), **missing), Evidence()))
+    third, first = reader.events(10)
+    assert (first.outcome, first.part_outcome, first.part_reason, first.cameras) == (
+        Outcome.UNKNOWN,
+        Outcome.NG,
+        Reason.DEFECT,
+        ("cam1", "cam2"),
+    )
+    assert (third.seq, third.outcome, third.part_reason, third.cameras) == (
+        3,
+        Outcome.OK,
+        Reason.CAMERA_MISSING,
+        ("cam1",),
+    )
+    assert counts(reader) == Counts(ok=2, unknown=1, late=1)
+
+
+@pytest.mark.parametrize("reason", [one for one in Reason if one not in (Reason.NONE, Reason.DEFECT)])
+def test_every_reason_has_its_counter(store: RedisStore, reader: EventStore, reason: Reason) -> None:
+    store.write(Record(msgspec.structs.replace(settlement(1, Outcome.UNKNOWN), reason=reason), Evidence()))
+    assert counts(reader) == Counts(unknown=1, **{reason.value: 1})
 
 
 def test_everything_but_scores_and_events_expires(server: RedisServer, store: RedisStore) -> None:
@@ -203,3 +233,31 @@ def test_pulses_and_acknowledgements_live_as_long_as_they_should(
     server.client.hset("sightline:a:acks", "odd", "words")
     store.forget_acknowledgements(datetime.now(UTC))
     assert sorted(store.acknowledged()) == ["new", "odd"]
+
+
+def test_audit_is_stored_once_however_often_it_comes(
+    server: RedisServer, store: RedisStore, reader: EventStore
+) -> None:
+    first = Audit(AT, "ann", "shelve", "output_lost:plc", "unacknowledged", "shelved", "cable is changed")
+    second = Audit(AT + 1, "plc", "job_change", "cam1")
+    assert [store.write(AuditRecord(key, one)) for key, one in (("a", first), ("b", second))] == [True, True]
+    assert [store.write(AuditRecord(key, one)) for key, one in (("a", first), ("b", second))] == [False, False]
+    assert reader.audit(10) == [second, first]
+    server.client.xadd("sightline:a:audit", {"hello": "world"})
+    assert reader.audit(10) == [second, first]  # the foreign entry is passed over
+    assert reader.audit(2) == [second]
+
+
+def test_audit_older_than_the_days_to_keep_is_trimmed(server: RedisServer, store: RedisStore) -> None:
+    old_ms = round((time.time() - 31 * 86400) * 1000)
+    for number in range(300):
+        server.client.xadd("sightline:a:audit", {"at": "1"}, id=f"{old_ms}-{number}")
+    store.write(AuditRecord("a", Audit(AT, "ann", "reset")))
+    assert server.client.xlen("sightline:a:audit") < 150
+
+
+def test_audit_under_a_key_of_another_kind_is_refused(server: RedisServer, store: RedisStore) -> None:
+    server.client.sadd("sightline:a:audit", "foreign")
+    with pytest.raises(StoreRefusedError, match="audit a"):
+        store.write(AuditRecord("a", Audit(AT, "ann", "reset")))
+    assert server.client.dbsize() == 1

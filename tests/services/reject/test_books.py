@@ -1,4 +1,7 @@
-"""Random lives of a line: messages lost, doubled, overtaking, a ledger killed at any instruction. The books balance."""
+"""Random lives of a line: messages lost, doubled, overtaking, a ledger killed at any instruction. The books balance.
+
+Cameras a and b decide alone, c too but by the belt; d and e decide a part together, f and g too and by the belt.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,29 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from services.reject.belt import WRAP, Belt
 from services.reject.facts import Receipted
 from services.reject.journal import Journal, read_journal
 from services.reject.ledger import Exit, Ledger
 from services.reject.outbox import RESEND_NS, Outbox
-from shared.messages import Action, Outcome, Reason, Settlement, Ticket, Verdict
+from shared.messages import Action, EncoderCount, Outcome, Reason, Settlement, Ticket, Verdict
+from shared.settings import EncoderSettings, LaneSettings
 from shared.wire import Arrays
 
 MS = 1_000_000
 TRAVEL_MS = 100
-CAMERAS = st.sampled_from(["a", "b"])
+TRAVEL_COUNTS = 300
+READ_MS = 10
+LIMITS = EncoderSettings(max_counts_per_s=6000, silent_ms=200, ahead_ms=50, back_counts=100)
+LANES = {
+    "ids": LaneSettings(cameras=("d", "e"), match="part_id"),
+    "places": LaneSettings(cameras=("f", "g"), match="arrival", tolerance_counts=20),
+}
+LANE_OF = {camera: name for name, lane in LANES.items() for camera in lane.cameras}
+IN_COUNTS = ("c", "f", "g")
+ALL_CAMERAS = ("a", "b", "c", *LANE_OF)
+NO_PLACE = (Reason.POSITION, Reason.RESTART)
+CAMERAS = st.sampled_from(["a", "b", "c"])
 OUTCOMES = st.sampled_from([Outcome.OK, *Outcome])
 RARELY = st.sampled_from([False] * 7 + [True])
 
@@ -33,9 +49,13 @@ class Line(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "journal"
         self.now_ns = 1000 * MS
-        self.series = {"a": 0, "b": 0}
-        self.seq = {"a": 0, "b": 0}
+        self.position, self.counts_per_ms, self.offset, self.encoder_works = 0.0, 5, WRAP - 900, True
+        self.series = dict.fromkeys(ALL_CAMERAS, 0)
+        self.seq = dict.fromkeys(ALL_CAMERAS, 0)
         self.made: dict[str, Ticket] = {}
+        self.place: dict[str, float] = {}  # where the belt was when the picture was taken
+        self.things: dict[str, list[str]] = {}  # part id -> its tickets
+        self.spoken: dict[str, list[Settlement]] = {}
         self.on_the_way: deque[Ticket] = deque()
         self.ok_in_time: set[str] = set()
         self.worse_in_time: set[str] = set()
@@ -46,19 +66,88 @@ class Line(RuleBasedStateMachine):
 
     def _live_again(self) -> None:
         boot, facts = read_journal(self.path)
-        self.ledger, self.outbox = Ledger({"nut": "reject"}, same_clock=True), Outbox()
+        belt = Belt(LIMITS, self.now_ns)
+        self.ledger, self.outbox = Ledger({"nut": "reject"}, same_clock=True, belt=belt, lanes=LANES), Outbox()
         self.ledger.restore(facts, self.now_ns, same_boot=boot in ("", "b"))
         self.outbox.restore(facts)
         self.journal = Journal(self.path, "b", [*self.ledger.facts(), *self.outbox.facts()], 4096)
 
     @rule(camera=CAMERAS)
     def part_passes(self, camera: str) -> None:
-        self.seq[camera] += 1
         self.now_ns += MS
-        series = f"s{self.series[camera]}"
-        ticket = Ticket(camera, series, self.seq[camera], "p", "nut", self.now_ns, 0.0, TRAVEL_MS)
-        self.made[ticket.id] = ticket
+        self._take_picture(camera, f"p{len(self.things)}")
+
+    def _take_picture(self, camera: str, part_id: str) -> None:
+        self.seq[camera] += 1
+        series, counts = f"s{self.series[camera]}", TRAVEL_COUNTS if camera in IN_COUNTS else None
+        ticket = Ticket(camera, series, self.seq[camera], part_id, "nut", self.now_ns, 0.0, TRAVEL_MS, counts)
+        self.made[ticket.id], self.place[ticket.id] = ticket, self.position
+        self.things.setdefault(part_id, []).append(ticket.id)
         self.on_the_way.append(ticket)
+
+    @rule(lane=st.sampled_from(list(LANES)), turned=st.booleans(), lost=st.tuples(RARELY, RARELY))
+    def part_passes_two_cameras(self, lane: str, turned: bool, lost: tuple[bool, bool]) -> None:
+        """At nearly the same time, in any order, away from the part before."""
+        self.counts_per_ms = 5
+        self._advance(20)
+        part_id = f"p{len(self.things)}"
+        cameras = reversed(LANES[lane].cameras) if turned else LANES[lane].cameras
+        for camera, gone in zip(cameras, lost, strict=True):
+            self._take_picture(camera, part_id)
+            if gone:
+                self.on_the_way.pop()
+            self.now_ns += MS
+
+    @rule(lane=st.sampled_from(list(LANES)), outcomes=st.lists(st.tuples(OUTCOMES, OUTCOMES), max_size=4))
+    def two_cameras_work(self, lane: str, outcomes: list[tuple[Outcome, Outcome]]) -> None:
+        """As on a good day."""
+        for pair in outcomes:
+            self.part_passes_two_cameras(lane, False, (False, False))
+            newest = [self.on_the_way[-2], self.on_the_way[-1]]
+            while self.on_the_way:
+                self.journal.append(self.ledger.open(self.on_the_way.popleft(), self.now_ns))
+            for ticket, outcome in zip(newest, pair, strict=True):
+                self._decide(ticket, outcome)
+
+    @rule(counts_per_ms=st.sampled_from([0, 1, 5, 5]))
+    def belt_changes_its_speed(self, counts_per_ms: int) -> None:
+        self.counts_per_ms = counts_per_ms
+        self.encoder_is_read(killed=False)
+
+    @rule(really=RARELY)
+    def encoder_breaks_or_works_again(self, really: bool) -> None:
+        self.encoder_works = self.encoder_works != really
+        self.encoder_is_read(killed=False)
+
+    @rule(really=RARELY, jump=st.sampled_from([-50_000, 1 << 31]))
+    def counter_jumps(self, really: bool, jump: int) -> None:
+        self.offset += jump * really
+
+    @rule(killed=RARELY)
+    def encoder_is_read(self, killed: bool) -> None:
+        self.now_ns += MS
+        self.position += self.counts_per_ms
+        self._read(killed)
+
+    def _read(self, killed: bool = False) -> None:
+        if not self.encoder_works:
+            return
+        count = (int(self.position) + self.offset) % WRAP
+        facts = self.ledger.move(EncoderCount(count, self.now_ns), self.now_ns)
+        if killed:
+            self._kill()
+        else:
+            self.journal.append(facts)
+
+    def _advance(self, ms: int) -> None:
+        while ms > 0:
+            step_ms = min(ms, READ_MS)
+            self.now_ns, self.position, ms = (
+                self.now_ns + step_ms * MS,
+                self.position + step_ms * self.counts_per_ms,
+                ms - step_ms,
+            )
+            self._read()
 
     @rule(camera=CAMERAS, count=st.integers(2, 40))
     def many_tickets_are_lost(self, camera: str, count: int) -> None:
@@ -79,7 +168,7 @@ class Line(RuleBasedStateMachine):
             if not fast:
                 self._decide(newest, outcome)
 
-    @rule(camera=CAMERAS, really=RARELY)
+    @rule(camera=st.sampled_from(ALL_CAMERAS), really=RARELY)
     def capture_loses_its_count(self, camera: str, really: bool) -> None:
         if not really:
             return
@@ -116,16 +205,24 @@ class Line(RuleBasedStateMachine):
             self._kill()
             return
         self.journal.append(facts)
-        if self.now_ns <= ticket.deadline_ns:
+        if self._is_in_time(ticket, outcome):
             (self.ok_in_time if outcome is Outcome.OK else self.worse_in_time).add(ticket.id)
+
+    def _is_in_time(self, ticket: Ticket, outcome: Outcome) -> bool:
+        """Where the belt is without its encoder nobody knows: then OK may still count, and worse must not."""
+        if ticket.travel_counts is None:
+            return self.now_ns <= ticket.deadline_ns
+        if not self.encoder_works:
+            return outcome is Outcome.OK
+        return self.position <= self.place[ticket.id] + ticket.travel_counts
 
     @rule(step_ms=st.integers(0, 70), torn=st.integers(0, 20_000), killed_after=st.integers(0, 60))
     def time_passes(self, step_ms: int, torn: int, killed_after: int) -> None:
         """Killed in the middle of writing (torn), or after some of the signals; the longest case is: not at all."""
-        self.now_ns += step_ms * MS
+        self._advance(step_ms)
         exits = self.ledger.due(self.now_ns, 0.0)
         size = self.journal.size_bytes
-        self.journal.append([one.fact for one in exits])
+        self.journal.append([fact for one in exits for fact in one.facts])
         if exits and torn < self.journal.size_bytes - size:
             self._kill(keep_bytes=size + torn)
             return
@@ -179,7 +276,8 @@ class Line(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def _run_empty_and_check(self) -> None:
-        for camera in ("a", "b"):
+        self.counts_per_ms = 5
+        for camera in ALL_CAMERAS:
             self._flush_series(camera)
         self._run_empty()
         ids = {f"{t.camera}:{t.series}:{n}" for t in self.made.values() for n in range(1, t.seq + 1)}
@@ -189,12 +287,25 @@ class Line(RuleBasedStateMachine):
             if settlement.outcome is Outcome.OK:
                 assert ticket_id in self.ok_in_time
                 assert ticket_id not in self.worse_in_time
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """What several cameras saw is accepted only when all of them say OK, and is told once."""
+        for part_id, ids in self.things.items():
+            assert len({self.stored[ticket_id].action for ticket_id in ids}) == 1
+            if self.stored[ids[0]].action is Action.ACCEPT:
+                assert set(ids) <= self.ok_in_time
+            said = self.spoken.get(part_id, [])
+            sure = [one for one in said if one.part_reason not in NO_PLACE and one.part_outcome is not Outcome.NG]
+            lane = LANE_OF.get(self.made[ids[0]].camera)
+            assert len(sure if lane == "places" else said) <= 1  # who has no place cannot be joined by it
 
     def _flush_series(self, camera: str) -> None:
         """One more part whose ticket arrives, and shows what was lost before it."""
         while self.on_the_way:
             self.ticket_arrives(lost=False, twice=False, killed=False)
         if self.seq[camera]:
+            self._advance(20)
             self.part_passes(camera)
             self.ticket_arrives(lost=False, twice=False, killed=False)
 
@@ -209,6 +320,11 @@ class Line(RuleBasedStateMachine):
     def _signal(self, one: Exit) -> None:
         """No part is ever told two different things."""
         settlement = one.fact.settlement
+        if one.speaks and settlement.reason is not Reason.GAP:
+            self.spoken.setdefault(settlement.ticket.part_id, []).append(settlement)
+        if settlement.action is Action.ACCEPT and settlement.ticket.camera in LANE_OF:
+            assert settlement.part_outcome is Outcome.OK
+            assert set(settlement.cameras) == set(LANES[LANE_OF[settlement.ticket.camera]].cameras)
         said = (settlement.outcome, settlement.action)
         assert self.signalled.setdefault(settlement.ticket.id, said) == said
 

@@ -8,17 +8,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
-from services.reject.facts import Decided, Fact, Missing, Numbering, Opened, Receipted, Settled
+from services.reject.facts import (
+    Counted,
+    Decided,
+    Fact,
+    Joined,
+    Missing,
+    Moved,
+    Numbering,
+    Opened,
+    Passed,
+    Placed,
+    Receipted,
+    Settled,
+)
 from services.reject.journal import LONG_BYTES, RETRY_NS, Journal, read_journal
+from services.reject.ledger import Ledger
 from shared.errors import SettingsError
 from shared.messages import Action, Defect, Outcome, Reason, Settlement, Ticket, Verdict
 
 TICKET = Ticket("cam1", "s", 7, "Teil é", "nut", 10**15, 1.7e9, 300.0)
 FACTS: list[Fact] = [
     Numbering("cam1", "s", 6),
+    Moved(1 << 40, 10**15, broken=True),
+    Passed(3, "lane", "A7", None, ("cam1", "cam2"), Outcome.NG, Reason.DEFECT, Action.REJECT),
+    Counted("lane", 4),
     Missing(TICKET, 3, 5),
     Opened(TICKET, 10**15 + 1, in_order=False),
+    Opened(TICKET, None, in_order=False, start_ns=10**15),
+    Placed(TICKET.id, (1 << 40) + 5),
+    Joined(TICKET.id, 3),
     Decided(Verdict(TICKET, Outcome.NG, "refine", Reason.DEFECT, 0.9, 0.5, (Defect((0, 1, 2, 3), 4, 5.0, 0.5),)), 77),
     Settled(Settlement(TICKET, Outcome.NG, Reason.DEFECT, Action.REJECT, 1, 2.0), 3),
     Receipted(("cam1:s:7", "cam1:s:8")),
@@ -32,11 +53,28 @@ def path(tmp_path: Path) -> Path:
 
 def test_facts_come_back_as_they_were_written(path: Path) -> None:
     journal = Journal(path, "boot", FACTS[:2])
-    journal.append(FACTS[2:4])
+    journal.append(FACTS[2:7])
     journal.append([])
-    journal.append(FACTS[4:])
+    journal.append(FACTS[7:])
     journal.close()
     assert read_journal(path) == ("boot", FACTS)
+
+
+def test_line_of_the_version_before_is_read(path: Path) -> None:
+    """It knew neither counts nor when the picture was taken."""
+
+    class Opened(Struct, frozen=True, array_like=True, tag="opened"):
+        ticket: Ticket
+        deadline_ns: int
+        in_order: bool
+
+    Journal(path, "boot", [Opened(TICKET, 10**15 + 3 * 10**8, True)]).close()  # type: ignore[list-item]
+    ledger = Ledger({}, same_clock=True)
+    ledger.restore(read_journal(path)[1], 10**15, same_boot=True)
+    ledger.decide(Verdict(TICKET, Outcome.OK, "x"), {}, 10**15 + 10**8)
+    exits = ledger.due(10**15 + 3 * 10**8, 0.0)
+    (settlement,) = (one.fact.settlement for one in exits if one.fact.settlement.reason is not Reason.GAP)
+    assert (settlement.outcome, settlement.latency_ms, settlement.margin_ms) == (Outcome.OK, 100, 200)
 
 
 def test_no_journal_is_an_empty_one(path: Path) -> None:

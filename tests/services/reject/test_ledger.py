@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from services.reject.facts import Fact, Opened, Settled
-from services.reject.ledger import MAX_FIRST_GAP, MAX_JUMP, SERIES_KEPT, SILENCE_NS, Ledger
+from services.reject.judgement import SILENCE_NS
+from services.reject.ledger import Ledger
+from services.reject.series import MAX_FIRST_GAP, MAX_JUMP, SERIES_KEPT
 from shared.messages import Action, Outcome, Reason, Settlement, Ticket, Verdict
 
 MS = 1_000_000
@@ -322,5 +324,5 @@ def test_facts_stay_few_while_parts_pass(ledger: Ledger) -> None:
 def test_facts_name_what_was_told() -> None:
     ledger = Ledger(POLICIES, same_clock=True)
     facts: list[Fact] = ledger.open(ticket(1), 0)
-    assert facts == [Opened(ticket(1), 300 * MS, in_order=True)]
+    assert facts == [Opened(ticket(1), 300 * MS, in_order=True, start_ns=0)]
     assert isinstance(ledger.due(300 * MS, 0.0)[0].fact, Settled)

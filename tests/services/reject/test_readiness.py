@@ -28,6 +28,13 @@ def test_lost_camera_is_missing_and_a_degraded_record_is_not() -> None:
         assert len(readiness.missing(0)) == missing
 
 
+def test_encoder_that_does_not_tell_where_the_belt_is_is_missing() -> None:
+    readiness = Readiness(["record"])
+    readiness.hear(pulse("record"), 0)
+    assert readiness.missing(0, encoder=True) == ()
+    assert readiness.missing(0, encoder=False) == ("encoder",)
+
+
 def test_process_that_nobody_needs_is_not_listed() -> None:
     readiness = Readiness(["record"])
     readiness.hear(pulse("console"), 0)

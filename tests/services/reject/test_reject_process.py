@@ -51,7 +51,7 @@ class Stage:
         last = None
         while time.monotonic() < deadline:
             received = self.signals.receive(100)
-            if received and isinstance(received.message, kind):
+            if received and type(received.message) is kind:  # a Result is a Signal, too
                 last = received.message
                 if holds(last):
                     return last

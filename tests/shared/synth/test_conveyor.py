@@ -16,6 +16,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.synth.conveyor import Conveyor, ConveyorSettings, read_truth
+from shared.synth.motion import STEADY, Motion
 
 RAW = [sys.executable, "-m", "shared.synth.conveyor", "--raw", "--seed", "3", "--truth"]
 
@@ -132,3 +133,16 @@ def test_stream_ends_with_0_on_sigterm_while_its_reader_hangs(tmp_path: Path) ->
         assert feed.wait(20) == 0
         feed.stdout.close()
         assert feed.stderr.read() == b""
+
+
+def test_belt_that_changes_its_speed_and_stops_shows_the_same_parts_at_other_moments() -> None:
+    motion = Motion(((2.0, 1.0), (2.5, 0.4), (4.0, 0.4), (4.2, 0.0), (5.2, 0.0), (5.5, 1.3)))
+    steady, uneven = (Conveyor(ConveyorSettings(seed=3, motion=m)) for m in (STEADY, motion))
+    late, on_time = uneven.parts(9.0), steady.parts(9.0)
+    assert len(late) < len(on_time)
+    for moved, known in zip(late, on_time, strict=False):
+        assert (moved.number, moved.defect) == (known.number, known.defect)
+        assert motion.travel_s(moved.crossing_s) == pytest.approx(known.crossing_s, abs=1e-6)
+        difference = uneven.frame(moved.crossing_s).astype(int) - steady.frame(known.crossing_s)
+        assert abs(difference).mean() < 5, "the same picture but for its noise"
+    assert (uneven.mask(4.3) == uneven.mask(5.1)).all(), "the belt stands"
