@@ -61,7 +61,8 @@ def plc_sim(  # noqa: PLR0913  one argument for each option of the command
         travel_counts=travel_counts,
     )
     coming = iter(read_parts(parts)) if parts else even_parts(parts_per_s, seed)
-    runner = Runner(make_io, Program(belt, coming, reach_counts, ack=not latest), scan_ms / 1000)
+    program = Program(belt, coming, reach_counts, ack=not latest)
+    runner = Runner(make_io, program, scan_ms / 1000, lambda words: console.print(words, markup=False))
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # the report says it, once
     stop = Stop()
     report = asyncio.run(runner.run(seconds, lambda: stop.requested))
@@ -105,9 +106,8 @@ def report_table(report: Report) -> Table:
         table.add_row(name, str(getattr(report, name)))
     for name, unit in (("scan_ms", "ms"), ("trigger_ack_ms", "ms"), ("window_off_counts", "counts")):
         found = getattr(report, name)
-        table.add_row(
-            f"{name.removesuffix(f'_{unit}').replace('_', ' ')}, p50 / p99", f"{found.p50} / {found.p99} {unit}"
-        )
+        figure = "none" if found.p50 is None else f"{found.p50} / {found.p99} {unit}"
+        table.add_row(f"{name.removesuffix(f'_{unit}').replace('_', ' ')}, p50 / p99", figure)
     for name, count in msgspec.structs.asdict(report.mistakes).items():
         table.add_row(name.replace("_", " "), f"[{'bold red' if count else 'green'}]{count}[/]")
     if report.last_error:

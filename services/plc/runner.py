@@ -65,8 +65,9 @@ class Report(Struct, frozen=True):
 class Runner:
     """One run."""
 
-    def __init__(self, make_io: Callable[[], Io], program: Program, scan_s: float) -> None:
-        self._make_io, self._program, self._scan_s = make_io, program, scan_s
+    def __init__(self, make_io: Callable[[], Io], program: Program, scan_s: float, tell: Callable[[str], None]) -> None:
+        """``tell`` hears of the connection: when it is there, and once what its trouble is."""
+        self._make_io, self._program, self._scan_s, self._tell = make_io, program, scan_s, tell
         self._io: Io | None = None
         self._pause_s, self._retry_s = SHORTEST_PAUSE_S, 0.0
         self._scan_ms: list[float] = []
@@ -100,6 +101,8 @@ class Runner:
                 await self._io.write(outputs)
                 self._scan_ms.append((time.monotonic() - now_s) * 1000)
         except ScanError as error:
+            if self._io is not None or str(error) != self._last_error:
+                self._tell(f"{error}: trying again")
             self._last_error = str(error)
             await self._disconnect(now_s)
 
@@ -112,6 +115,7 @@ class Runner:
             raise
         self._io, self._pause_s = io, SHORTEST_PAUSE_S
         self._connections += 1
+        self._tell("connected")
 
     async def _disconnect(self, now_s: float) -> None:
         if self._io is not None:

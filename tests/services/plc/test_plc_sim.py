@@ -57,6 +57,7 @@ def test_plc_runs_a_belt_past_the_link_and_finds_no_mistake(tmp_path: Path, kind
         report = json.loads((tmp_path / "report.json").read_text())
         parts = {part.part_id: part for part in belt.parts.values()}
     assert plc.returncode == 0, printed
+    assert printed.startswith("connected\n")
     assert set(report["mistakes"].values()) == {0}
     assert report["triggers"] == report["acks"] == report["results"] == len(parts) > 8
     for seen in report["parts"]:
@@ -73,6 +74,7 @@ def test_plc_tells_of_a_link_that_died_and_says_so_with_its_exit_status(tmp_path
         printed, _ = plc.communicate(timeout=60)
     mistakes = json.loads((tmp_path / "report.json").read_text())["mistakes"]
     assert plc.returncode == 1, printed
+    assert printed.count("connected\n") == 1 and "trying again" in printed
     assert mistakes["heartbeat_gaps"] >= 1
     assert mistakes["window_missed"] >= 1
     assert (mistakes["bad_part_passed"], mistakes["wrong_part_rejected"]) == (0, 0)
