@@ -211,6 +211,9 @@ class Heartbeat(Struct, frozen=True, tag="heartbeat"):
     missing: tuple[str, ...] = ()
 
 
+WRAP = 1 << 32  # the counter of an encoder begins again there
+
+
 class EncoderCount(Struct, frozen=True, tag="encoder"):
     """The belt's raw counter, read at ``read_ns``: 0..2**32-1, growing with the belt, and it WRAPS.
 

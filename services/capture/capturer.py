@@ -14,12 +14,11 @@ from services.capture.shot import Image, Shot
 from services.capture.triggers import Trigger, build_trigger
 from shared.errors import PictureError
 from shared.live import LivePublisher
-from shared.messages import Frame, LivePicture, Outcome, Reason, Ticket, TriggerReply, Verdict
+from shared.messages import WRAP, Frame, LivePicture, Outcome, Reason, Ticket, TriggerReply, Verdict
 from shared.region import Region
 from shared.settings import CameraSettings
 
 MAX_PART_ID = 200  # signs; it is stored with every event
-COUNTER = 1 << 32  # an encoder wraps there
 STAGE = "capture"
 
 
@@ -108,8 +107,8 @@ class Capturer:
         picture."""
         if len(part_id) > MAX_PART_ID:
             return TriggerReply(error=f"a part_id of {len(part_id)} signs: at most {MAX_PART_ID}")
-        if count is not None and not 0 <= count < COUNTER:
-            return TriggerReply(error=f"a count of {count}: an encoder shows 0 to {COUNTER - 1}")
+        if count is not None and not 0 <= count < WRAP:
+            return TriggerReply(error=f"a count of {count}: an encoder shows 0 to {WRAP - 1}")
         if self._needs_part_id and not part_id:
             self._tally.count("triggers_refused")
             return TriggerReply(error="a trigger without a part_id: this camera's lane needs it")

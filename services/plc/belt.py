@@ -10,9 +10,8 @@ import numpy as np
 from msgspec import Struct
 
 from shared.errors import InputError
+from shared.messages import WRAP
 from shared.synth.motion import Motion
-
-COUNTER = 1 << 32  # the encoder wraps there
 
 
 class BeltPart(Struct, frozen=True):
@@ -37,7 +36,7 @@ class Belt(Struct, frozen=True):
 
     def count(self, now_ns: int) -> int:
         """What the encoder shows."""
-        return (self.first_count + int(self.travel_s(now_ns) * self.counts_per_s)) % COUNTER
+        return (self.first_count + int(self.travel_s(now_ns) * self.counts_per_s)) % WRAP
 
     def past_ejector(self, part: BeltPart, now_ns: int) -> float:
         """How far the part is past the ejector, in counts; negative: it is still to come."""

@@ -9,9 +9,9 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from enum import Enum, auto
 
+from shared.messages import WRAP
 from shared.settings import MAX_TRAVEL_COUNTS, EncoderSettings
 
-WRAP = 1 << 32
 HISTORY_NS = 10_000_000_000  # no ticket comes later than this after its picture
 SPACING_NS = 1_000_000  # of the readings that are kept, but for the newest: a flood must not push the history out
 SPEED_NS = 15_000_000  # the speed is measured over at least so long

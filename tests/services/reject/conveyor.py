@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate, count
 
-from services.reject.belt import WRAP, Belt
+from services.reject.belt import Belt
 from services.reject.facts import Fact
 from services.reject.ledger import Exit, Ledger
-from shared.messages import EncoderCount, Message, Outcome, Reason, Settlement, Ticket, Verdict
+from shared.messages import WRAP, EncoderCount, Message, Outcome, Reason, Settlement, Ticket, Verdict
 from shared.settings import EncoderSettings, LaneSettings
 
 MS = 1_000_000

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.reject.belt import GRACE_NS, HISTORY_NS, WRAP, Belt, Reading
+from services.reject.belt import GRACE_NS, HISTORY_NS, Belt, Reading
+from shared.messages import WRAP
 from shared.settings import EncoderSettings
 
 MS = 1_000_000

@@ -12,6 +12,7 @@ from statistics import median
 import pytest
 
 from shared.messages import (
+    WRAP,
     Action,
     BeltState,
     EncoderCount,
@@ -33,7 +34,6 @@ from tests.service_process import ServiceProcess, service_process, wait_for, wri
 
 pytestmark = pytest.mark.process
 START_S = 20
-WRAP = 1 << 32
 COUNTS_PER_S = 1000
 SILENT_MS = 300
 COUNTING = {"source": "folder:nothing", "recipe": "nut", "travel_counts": 400}

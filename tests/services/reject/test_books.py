@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from services.reject.belt import WRAP, Belt
+from services.reject.belt import Belt
 from services.reject.facts import Receipted
 from services.reject.journal import Journal, read_journal
 from services.reject.ledger import Exit, Ledger
 from services.reject.outbox import RESEND_NS, Outbox
-from shared.messages import Action, EncoderCount, Outcome, Reason, Settlement, Ticket, Verdict
+from shared.messages import WRAP, Action, EncoderCount, Outcome, Reason, Settlement, Ticket, Verdict
 from shared.settings import EncoderSettings, LaneSettings
 from shared.wire import Arrays
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from services.reject.belt import GRACE_NS, WRAP, Belt
+from services.reject.belt import GRACE_NS, Belt
 from services.reject.facts import Fact, Placed
 from services.reject.judgement import SILENCE_NS
 from services.reject.ledger import Ledger
 from services.reject.track import MAX_ON_THE_BELT
-from shared.messages import EncoderCount, Outcome, Reason, Ticket, Verdict
+from shared.messages import WRAP, EncoderCount, Outcome, Reason, Ticket, Verdict
 from shared.settings import MAX_TRAVEL_COUNTS, EncoderSettings, LaneSettings
 
 MS = 1_000_000

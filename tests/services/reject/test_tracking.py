@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from shared.messages import Action, Outcome, Reason
+from shared.messages import WRAP, Action, Outcome, Reason
 from tests.services.reject.conveyor import (
     CAMERAS,
     FASTEST,
@@ -16,7 +16,6 @@ from tests.services.reject.conveyor import (
     SILENT_MS,
     STEEPEST,
     TOLD_LATE,
-    WRAP,
     Conveyor,
     Course,
     Thing,
