@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.opcua_peer import PASSWORD, USER
+from tests.opcua_peer import PASSWORD, USER, is_open
 from tests.rtsp import free_port
 from tests.service_process import ServiceProcess, service_process, wait_for, write_line
 from tests.services.link.played_belt import TRAVEL_MS, PlayedBelt
@@ -34,7 +34,7 @@ def hall(folder: Path, kind: str) -> Iterator[tuple[ServiceProcess, PlayedBelt, 
     camera = {"source": "folder:nothing", "recipe": "nut", "trigger": {"kind": "message"}}
     file, settings = write_line(folder, cameras={"cam1": camera}, links={"plc": {KINDS[kind]: link}})
     with played_line(settings, OWNER) as line, service_process(OWNER, file) as process:
-        wait_for(lambda: line.pulse is not None, 120, "the link")
+        wait_for(lambda: line.pulse is not None and is_open(port), 120, "the link")
         belt = PlayedBelt(line)
         belt.start()
         try:

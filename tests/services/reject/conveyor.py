@@ -141,6 +141,11 @@ class Conveyor:
         heard_ns = min(thing.heard_ns[camera] for camera in cameras)
         return heard_ns > (thing.opens_ns(self.course) or 0)
 
+    def is_in_time(self, thing: Thing) -> bool:
+        """Did one of its tickets come before it was at the ejector? One that comes later may be a gap already."""
+        cameras = [camera for camera, view in thing.views.items() if not view.ticket_lost]
+        return bool(cameras) and not self.is_late(thing, cameras)
+
     def run(self) -> None:
         """Until nothing more happens."""
         idle = 0

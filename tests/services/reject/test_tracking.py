@@ -120,9 +120,7 @@ def check(conveyor: Conveyor, undisturbed: bool = False) -> None:
     seen = {things[one.ticket.id].place for one in conveyor.settled if one.reason is not Reason.GAP}
     assert seen <= heard | silent
     if undisturbed:
-        assert {
-            one.place for one in conveyor.things if not all(view.ticket_lost for view in one.views.values())
-        } <= seen
+        assert {one.place for one in conveyor.things if conveyor.is_in_time(one)} <= seen
 
 
 def check_books(conveyor: Conveyor, things: dict[str, Thing]) -> None:
