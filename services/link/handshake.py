@@ -67,6 +67,7 @@ class ChangeJob(Struct, frozen=True):
 
     recipe: str
     by: str
+    before: str = ""  # what the cameras inspect with now, for the audit
 
 
 class SelectJob(Struct, frozen=True):
@@ -350,6 +351,8 @@ class Handshake:
             return self._miss(Fault.TRIGGER_REFUSED)
         self._last_part_id = taking.part_id
         self._count("TriggersTaken")
+        for ticket_id in ticket_ids:
+            self._results.expect(ticket_id)
         self._trigger_ack = waits
         self._open.append((ticket_ids, now_ns + TRIGGER_TIMEOUT_NS))
         return None
@@ -374,7 +377,7 @@ class Handshake:
             self.refuse()
             self._blame(Fault.JOB_REFUSED)
             return Refusal(Fault.JOB_REFUSED, f"the change to {self._changing.recipe} is not done yet")
-        self._changing = ChangeJob(recipe, by)
+        self._changing = ChangeJob(recipe, by, ", ".join(dict.fromkeys(self._recipes.values())))
         self._orders.append(self._changing)
         return self._changing
 

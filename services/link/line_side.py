@@ -172,7 +172,8 @@ class Hands:
             for camera, reply in zip(cameras, replies, strict=True)
             if not isinstance(reply, JobReply) or reply.error
         ]
-        self._note("job_change", ", ".join(self._settings.cameras), order.by, order.recipe, "; ".join(errors))
+        subject, by = ", ".join(self._settings.cameras), f"{self._owner} {order.by}".strip()
+        self._audit.send(Audit(time.time(), by, "job_change", subject, order.before, order.recipe, "; ".join(errors)))
         return "; ".join(errors)
 
     async def _ask_cameras(self, cameras: Sequence[str], request: Struct, timeout_ms: int) -> list[Any]:
@@ -186,9 +187,6 @@ class Hands:
             log.warning("the alarms' process did not answer", order=type(order).__name__)
             return "the alarms' process did not answer"
         return reply.error
-
-    def _note(self, action: str, subject: str, by: str, after: str, reason: str) -> None:
-        self._audit.send(Audit(time.time(), f"{self._owner} {by}".strip(), action, subject, "", after, reason))
 
     def close(self) -> None:
         """Wait for the questions that are under way."""

@@ -87,9 +87,13 @@ class Results:
         parts = [ticket_id for ticket_id in ticket_ids if ticket_id in self._told]
         return any(all(one.news.part != part for one in self._held()) for part in parts)
 
+    def expect(self, ticket_id: str) -> None:
+        """A part was triggered through this link: its count begins here, even if a later part is decided first."""
+        self._begin(_numbering(ticket_id), int(ticket_id.rpartition(":")[2]))
+
     def hear(self, news: PartNews, now_ns: int) -> None:
         """A Result or a Signal: one result for each part, and one more when it turns out worse after it was shown."""
-        key = _numbering_of(news)
+        key = _numbering(news.ticket_id)
         if isinstance(news, Signal) and news.reason is not Reason.GAP:  # nobody knows where a missing part is
             self._note_passed(key, news, now_ns)
         told = self._told.get(news.part)
@@ -108,7 +112,7 @@ class Results:
         """The controller has read the shown one."""
         if self._shown is not None:
             self._queue.remove(self._shown)
-            self._finish(_numbering_of(self._shown.news))
+            self._finish(_numbering(self._shown.news.ticket_id))
             self._shown = None
 
     def hide(self) -> None:
@@ -144,7 +148,7 @@ class Results:
         """This part is at the ejector: those before it have passed."""
         for one in (*self._queue, *self._held()):
             same = one.news.part == signal.part
-            before = _numbering_of(one.news) == key and 0 < one.news.seq <= signal.seq
+            before = _numbering(one.news.ticket_id) == key and 0 < one.news.seq <= signal.seq
             if one.passed_ns is None and (same or before):
                 one.passed_ns, one.signal_heard_ns = min(signal.deadline_ns, now_ns), now_ns
 
@@ -158,11 +162,7 @@ class Results:
 
     def _put_in_order(self, key: str, one: Waiting) -> None:
         seq = one.news.seq
-        numbering = self._numberings.get(key)
-        if numbering is None:
-            numbering = self._numberings[key] = Numbering(seq, seq)
-            self._forget_numberings()
-            self._finish(key)
+        numbering = self._begin(key, seq)
         if seq >= numbering.next_seq:
             numbering.held[seq] = one
             self._release(numbering, one.heard_ns)
@@ -171,6 +171,14 @@ class Results:
             self._miss(1)
         elif numbering.restored and one.news.outcome is not Outcome.OK:
             self._put(one)  # acknowledged in an earlier life, perhaps as good
+
+    def _begin(self, key: str, seq: int) -> Numbering:
+        """The numbering, which begins at ``seq`` when it is new."""
+        if key not in self._numberings:
+            self._numberings[key] = Numbering(seq, seq)
+            self._forget_numberings()
+            self._finish(key)
+        return self._numberings[key]
 
     def _forget_numberings(self) -> None:
         """Of those that ended long ago."""
@@ -232,7 +240,7 @@ class Results:
 
     def _lose(self, one: Waiting) -> None:
         self._queue.remove(one)
-        self._finish(_numbering_of(one.news))
+        self._finish(_numbering(one.news.ticket_id))
         self._forget(one)
         if one is self._shown:
             self._shown = None
@@ -248,7 +256,7 @@ class Results:
         numbering = self._numberings.get(key)
         if numbering is None:
             return
-        waiting = [one.news.seq for one in self._queue if _numbering_of(one.news) == key]
+        waiting = [one.news.seq for one in self._queue if _numbering(one.news.ticket_id) == key]
         last = min(waiting, default=numbering.next_seq) - 1
         first, before = self.done.pop(key, (numbering.first_seq, numbering.first_seq - 1))
         self.done[key] = (first, max(before, last))  # the newest numbering is the last
@@ -261,6 +269,6 @@ class Results:
             self.overrun = True
 
 
-def _numbering_of(news: PartNews) -> str:
-    """The camera, and its ticket's id without the number."""
-    return f"{news.camera} {news.ticket_id.rpartition(':')[0]}"
+def _numbering(ticket_id: str) -> str:
+    """The part of a ticket's id before its number: it names the camera, too."""
+    return ticket_id.rpartition(":")[0]

@@ -81,7 +81,7 @@ def test_what_was_told_is_kept_once_for_each_change() -> None:
         bench.desk.write({"ResultAck": True}, PLC)
         bench.desk.turn()
         bench.desk.write({"ResultAck": False}, PLC)
-    assert bench.kept == [{"cam1 cam1:s1": (1, 0)}, {"cam1 cam1:s1": (1, 1)}, {"cam1 cam1:s1": (1, 2)}]
+    assert bench.kept == [{"cam1:s1": (1, 0)}, {"cam1:s1": (1, 1)}, {"cam1:s1": (1, 2)}]
 
 
 def test_a_controller_that_is_gone_leaves_the_desk_to_the_next() -> None:

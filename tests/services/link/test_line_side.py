@@ -281,14 +281,15 @@ async def test_a_change_of_job_is_asked_of_every_camera_of_the_link_and_audited(
         answers = {"cam1": JobReply("bolt"), "cam2": JobReply("nut", "no such recipe"), "cam3": JobReply("bolt")}
         with played(settings, **answers) as cameras, hands(settings) as one:
             expected = "capture-cam2: no such recipe"
-            assert await one.carry_out(ChangeJob("bolt", "plc")) == (expected,)
+            assert await one.carry_out(ChangeJob("bolt", "plc", "nut")) == (expected,)
             assert all(camera.asked == [JobChange("bolt", "plc")] for camera in cameras.values())
             received = await asyncio.to_thread(audit.receive, 5000)
             cameras["cam2"].answer = JobReply("bolt")
             assert await one.carry_out(ChangeJob("bolt", "plc")) == ("",)
     assert received is not None and isinstance(received.message, Audit)
     note = received.message
-    assert (note.by, note.action, note.after, note.reason) == ("link-plc plc", "job_change", "bolt", expected)
+    assert (note.by, note.action, note.reason) == ("link-plc plc", "job_change", expected)
+    assert (note.before, note.after) == ("nut", "bolt")
 
 
 @on_a_loop
