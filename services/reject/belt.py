@@ -60,6 +60,11 @@ class Belt:
         return self._last
 
     @property
+    def knows_speed(self) -> bool:
+        """Have there been readings enough since the last break, or since this life began?"""
+        return len(self._points) > 1
+
+    @property
     def silent(self) -> bool:
         """Has `fall_silent` been true since the newest reading?"""
         return self._fell_silent

@@ -56,14 +56,14 @@ class Track:
         """The encoder was read."""
         if self._belt is None:
             return News()
-        first = self._belt.newest is None
+        first, blind = self._belt.newest is None, not self._belt.knows_speed
         result = self._belt.read(reading.count, reading.read_ns, now_ns)
         if result is Reading.REFUSED:
             return News()
         broken = result is Reading.BROKEN
         news = News(self._note(broken), lost=self._lose_targets() if broken else [], broken=broken)
         self._place_waiting(news)
-        self._reach_newest(news, first, now_ns)
+        self._reach_newest(news, first, blind, now_ns)
         return news
 
     def turn(self, now_ns: int) -> News:
@@ -139,14 +139,15 @@ class Track:
         while newest and self._waiting and self._waiting[0][0] <= newest[0]:
             self._place(heapq.heappop(self._waiting)[2], news)
 
-    def _reach_newest(self, news: News, first: bool, now_ns: int) -> None:
-        """What the newest reading shows to be at the ejector. The first of a life cannot tell since when."""
+    def _reach_newest(self, news: News, first: bool, blind: bool, now_ns: int) -> None:
+        """What the newest reading shows to be at the ejector. The first of a life cannot tell since when; before the
+        second nobody could see it coming (``blind``)."""
         assert self._belt is not None
         newest = self._belt.newest
         while newest and self._targets and self._targets[0][0] <= newest[1]:
             at_ns = now_ns if first else self._belt.crossed_ns(self._targets[0][0])
             entry = self._reach(news, at_ns)
-            entry.missed = entry.missed or first
+            entry.missed = entry.missed or blind
             entry.lost = entry.lost or not self._belt.knew(at_ns, now_ns)
 
     def _reach(self, news: News, at_ns: int) -> OpenTicket:

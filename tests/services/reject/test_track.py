@@ -270,7 +270,8 @@ def test_ok_that_could_not_be_told_in_time_is_not_ok(line: Line) -> None:
 
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize(
-    ("moved", "reason"), [(300, Reason.NONE), (799, Reason.NONE), (800, Reason.RESTART), (5000, Reason.RESTART)]
+    ("moved", "reason"),
+    [(300, Reason.NONE), (770, Reason.NONE), (800, Reason.RESTART), (5000, Reason.RESTART)],
 )
 def test_restart_keeps_targets_while_the_belt_goes_on(line: Line, moved: int, reason: Reason, compact: bool) -> None:
     line.run(1500)  # past a written position
@@ -283,6 +284,17 @@ def test_restart_keeps_targets_while_the_belt_goes_on(line: Line, moved: int, re
     settled = line.due()
     assert [one[2] for one in settled] == ([] if reason is Reason.NONE else [reason])
     assert [one[:3] for one in settled + line.run(1000)] == [(1, OK if reason is Reason.NONE else UNKNOWN, reason)]
+
+
+def test_part_that_comes_to_the_ejector_before_the_second_reading_of_a_life_is_not_ok(line: Line) -> None:
+    """Nobody knows the belt's speed yet: its signal would leave a reading too late."""
+    line.run(1500)
+    line.ticket(1)
+    line.run(100)
+    line.restart(down_ms=1000, moved=790)
+    line.read()
+    assert line.due() == []
+    assert [one[:3] for one in line.run(10)] == [(1, UNKNOWN, Reason.RESTART)]
 
 
 def test_restart_over_the_wrap_of_the_counter_keeps_targets() -> None:
