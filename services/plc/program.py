@@ -12,6 +12,9 @@ from services.plc.belt import Belt, BeltPart
 from shared.points import COMMANDS, Value, Values, empty
 
 ACK_NS = 500_000_000  # a request that is not answered within it is given up; so long may an answer outlast it
+RESULT_NS = (
+    3_000_000_000  # so long after its part has passed a result may still come: a link that was started anew waits
+)
 HEARTBEAT_NS = 1_600_000_000  # it changes once a second; a scan or two late is no gap
 
 
@@ -33,7 +36,7 @@ class Mistakes(Struct):
     """Things that must not happen; all 0 on a line that works."""
 
     wrong_part_rejected: int = 0  # a reject window hit another part than the one it was for, or one that had passed
-    bad_part_passed: int = 0  # an accept window let a part go whose result was not "pass"
+    bad_part_passed: int = 0  # an accept window let a part go whose result was not "pass", or never came
     window_missed: int = 0  # a part went by without any window
     heartbeat_gaps: int = 0
     results_lost: int = 0
@@ -50,6 +53,7 @@ class Program:
         self._belt, self._coming, self._reach, self._ack = belt, parts, reach_counts, ack
         self._next = next(parts, None)
         self._under_way: deque[tuple[BeltPart, PartLog]] = deque()
+        self._unconfirmed: deque[tuple[int, PartLog]] = deque()  # accepted, and without a result until then
         self._by_id: dict[str, PartLog] = {}
         self._outputs: dict[str, Value] = empty(COMMANDS)
         self._triggering: PartLog | None = None
@@ -172,7 +176,9 @@ class Program:
                 self._note_window(log, window, number, past)
         while self._under_way and self._belt.past_ejector(self._under_way[0][0], now_ns) > self._reach:
             _, log = self._under_way.popleft()
-            self._judge(log)
+            self._judge(log, now_ns)
+        while self._unconfirmed and (self._unconfirmed[0][1].result or now_ns > self._unconfirmed[0][0]):
+            self.mistakes.bad_part_passed += self._unconfirmed.popleft()[1].result != "pass"
 
     def _note_window(self, log: PartLog, window: str, number: int, past: float) -> None:
         if log.number and number != log.number:
@@ -182,11 +188,11 @@ class Program:
         if log.window != "reject":  # one that was hit stays hit
             log.window = window
 
-    def _judge(self, log: PartLog) -> None:
+    def _judge(self, log: PartLog, now_ns: int) -> None:
         """The part is past the ejector."""
         if not log.window:
             self.mistakes.window_missed += 1
         elif log.window == "reject" and log.result == "pass":
             self.mistakes.wrong_part_rejected += 1
         elif log.window == "accept" and log.result != "pass":
-            self.mistakes.bad_part_passed += 1
+            self._unconfirmed.append((now_ns + RESULT_NS, log))

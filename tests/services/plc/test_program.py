@@ -162,6 +162,15 @@ def test_silence_is_seen_as_missing_windows_a_heartbeat_gap_and_missed_triggers(
     assert mistakes.triggers_missed > 5
 
 
+def test_accepted_part_whose_result_never_comes_is_a_bad_one_that_passed() -> None:
+    world = World(STEADY)
+    world.run(6)
+    assert world.plc.mistakes == Mistakes()
+    world.wire = lambda values: {**values, "ResultValid": False}
+    assert world.run(8).bad_part_passed == 0  # it may still come
+    assert world.run(14).bad_part_passed > 3
+
+
 def test_link_that_does_not_answer_for_a_while_costs_only_the_parts_of_that_time() -> None:
     """The requests that it leaves unanswered last longer than from part to part."""
     world = World(STEADY)
