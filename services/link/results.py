@@ -84,8 +84,8 @@ class Results:
 
     def is_told(self, ticket_ids: Iterable[str]) -> bool:
         """Has the result of the part of these tickets reached the queue? The part is named by one of them."""
-        parts = [ticket_id for ticket_id in ticket_ids if ticket_id in self._told]
-        return any(all(one.news.part != part for one in self._held()) for part in parts)
+        held = {one.news.part for one in self._held()}
+        return any(ticket_id in self._told and ticket_id not in held for ticket_id in ticket_ids)
 
     def expect(self, ticket_id: str) -> None:
         """A part was triggered through this link: its count begins here, even if a later part is decided first."""

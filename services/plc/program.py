@@ -177,6 +177,10 @@ class Program:
         while self._under_way and self._belt.past_ejector(self._under_way[0][0], now_ns) > self._reach:
             _, log = self._under_way.popleft()
             self._judge(log, now_ns)
+        self._watch_unconfirmed(now_ns)
+
+    def _watch_unconfirmed(self, now_ns: int) -> None:
+        """Has the result come, or is it too late for it?"""
         while self._unconfirmed and (self._unconfirmed[0][1].result or now_ns > self._unconfirmed[0][0]):
             self.mistakes.bad_part_passed += self._unconfirmed.popleft()[1].result != "pass"
 

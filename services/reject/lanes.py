@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from services.reject.facts import Counted, Passed
 from services.reject.parts import OpenTicket, Part
 from shared.settings import LaneSettings
@@ -94,18 +96,8 @@ class Lanes:
         yield from (Counted(lane, parts) for lane, parts in self._count.items())
         for kept in self._passed.values():
             for part in kept:
-                passed = part.passed
-                assert passed is not None
-                yield Passed(
-                    passed.part,
-                    passed.lane,
-                    passed.part_id,
-                    passed.moment,
-                    tuple(part.cameras),
-                    passed.outcome,
-                    passed.reason,
-                    passed.action,
-                )
+                assert part.passed is not None
+                yield msgspec.structs.replace(part.passed, cameras=tuple(part.cameras))
 
     def _match(self, entry: OpenTicket, lane: str) -> Part | None:
         camera = entry.ticket.camera
